@@ -85,7 +85,7 @@ impl Output {
     }
 }
 
-/// Starts the thread. It ends with the task, and when the task is no longer used.
+/// Starts the thread. The thread ends when the task ends or is no longer used.
 pub fn start(task: &Arc<Task>, target: Target) -> io::Result<()> {
     let (weak, log) = (Arc::downgrade(task), Arc::clone(&task.log));
     let runtime = Handle::current();
@@ -118,7 +118,8 @@ fn run(task: &Weak<Task>, log: &Log, mut target: Target, runtime: &Handle) {
     }
 }
 
-/// The position at which to begin: after the last line of the file, or with the next event for the journal.
+/// Returns the position at which writing begins: after the last line of the file. For the journal, whose last line is unknown, it is
+/// the next event, unless the log still has all events from the first one on.
 fn begin(task: &Weak<Task>, log: &Log, target: &mut Target, writer: &mut LineWriter) -> u64 {
     let Target::File(output) = target else { return if log.oldest() == 0 { 0 } else { log.next() } };
     let cursor = output.resume().unwrap_or_else(|error| {
@@ -139,7 +140,7 @@ fn begin(task: &Weak<Task>, log: &Log, target: &mut Target, writer: &mut LineWri
 fn pass(task: &Weak<Task>, target: &mut Target, writer: &mut LineWriter, lines: &Lines) -> bool {
     let output = match target {
         Target::Journal(journal) => {
-            // Lines about the file.
+            // Discards what was written about the file. The journal does not need it.
             writer.take();
             if let Some(task) = task.upgrade() {
                 lines.iter().for_each(|line| journal.write(&task, &line));
@@ -159,7 +160,10 @@ fn pass(task: &Weak<Task>, target: &mut Target, writer: &mut LineWriter, lines: 
         let mut has_failed = false;
         while let Err(why) = output.write(&piece) {
             if !has_failed {
-                note(task, &format!("events cannot be written to the file, and wait: {why}"));
+                note(
+                    task,
+                    &format!("events wait in the log, because they cannot be written to the file: {why}"),
+                );
             }
             has_failed = true;
             std::thread::sleep(AGAIN);

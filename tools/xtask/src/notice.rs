@@ -47,16 +47,16 @@ const TEXTS: [(&str, &str); 10] = [
 ];
 
 const HEAD: &str = "\
-libeunomia is under the MIT licence, see LICENSE. Linked into libeunomia.so and libeunomia.a are the parts below, each under
-the licence that stands beside it; of several that a part offers, the one that was chosen. Their texts follow.
+libeunomia is under the MIT licence, see LICENSE. libeunomia.so and libeunomia.a contain the parts below, each under the
+licence next to its name. If a part is offered under several licences, this list has the one that was chosen. The texts follow.
 
-libelf is under the GNU Lesser General Public License. Its sources are in the crate libbpf-sys, which cargo fetches, and all
-of libeunomia is built from source by `make`: whoever wants another libelf inside replaces it there and builds anew.
+libelf is under the GNU Lesser General Public License. Its sources are in the crate libbpf-sys, which cargo fetches, and `make`
+builds all of libeunomia from source. To use another version of libelf, replace the sources there and run `make` again.
 
 ";
 
 const OF_TOOLS: &str = "
-Linked into the programs ecc, ecli and eunomia-exporter is all of that, and of these what each needs:
+The programs ecc, ecli and eunomia-exporter contain all of these parts, and those of the following parts that they need:
 
 ";
 

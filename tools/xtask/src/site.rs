@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 const REPOSITORY: &str = "https://github.com/eunomia-bpf/libeunomia";
-/// What mdBook reads, and where it writes the site.
+/// The directories that mdBook reads, and to which it writes the site.
 const BOOK: &str = "target/book";
 const SITE: &str = "target/site";
 

@@ -130,7 +130,7 @@ impl Policy {
         }
     }
 
-    /// Whether the server may download packages from anywhere.
+    /// Whether the policy names a place from which the server may download packages.
     pub fn has_sources(&self) -> bool {
         !self.rules.sources.is_empty()
     }

@@ -16,7 +16,8 @@ use crate::fetch::location::Location;
 use crate::options::Server;
 use crate::output;
 
-/// The idle timeout of a download. The whole may take 20 times as long, which is less than the server waits to respond.
+/// The idle timeout of a download. A whole download may take 20 times as long, which is less than the time limit of a response of
+/// the server.
 const DOWNLOAD: Duration = Duration::from_secs(5);
 
 /// The port of the server, as in eunomia-bpf.

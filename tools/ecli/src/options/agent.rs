@@ -50,7 +50,7 @@ pub struct Server {
     #[arg(long)]
     pub insecure_no_auth: bool,
 
-    /// Serve the routes of ecli 0.2 too: /start, /list and its /stop, with replies as arrays
+    /// Also serve the routes for ecli 0.2 (/start and /list), and reply to /stop as it expects: with a JSON array
     #[arg(long)]
     pub compat_e1: bool,
 
@@ -211,25 +211,26 @@ pub struct Start {
     #[arg(long, value_name = "ACTION")]
     pub on_agent_death: Option<String>,
 
-    /// Start it again when it has failed: never, on-failure or always [default: never]
+    /// When the server starts a failed task again: never, on-failure, or always, which includes a task that was stopped because it
+    /// used too much [default: never]
     #[arg(long, value_name = "WHEN")]
     pub restart: Option<String>,
 
-    /// The most that the task may use: memory_mib, cpu_percent or events_per_second. May be repeated [default: what the policy
-    /// of the server allows]
+    /// Limit what the task may use: memory_mib, cpu_percent or events_per_second. May be repeated [default: the limits in the
+    /// policy of the server]
     #[arg(long, value_name = "NAME=NUMBER")]
     pub limit: Vec<String>,
 
-    /// Write its events: journald, or the absolute path of a file on the server, beneath /var/log/eunomia or the directories in
-    /// sink_folders of the policy [default: none]
+    /// Also write the events of the task to journald, or to a file on the server: an absolute path beneath a directory in
+    /// sink_folders of the policy, which is /var/log/eunomia by default [default: none]
     #[arg(long, value_name = "SINK")]
     pub sink: Option<String>,
 
-    /// Begin a new file at this size [default: 10]
+    /// Begin a new file of --sink at this size [default: 10]
     #[arg(long, value_name = "MIB", requires = "sink")]
     pub sink_max_mib: Option<u64>,
 
-    /// Keep this many earlier files, FILE.1 and so on [default: 3]
+    /// Keep this many earlier files of --sink, FILE.1 and so on [default: 3]
     #[arg(long, value_name = "NUMBER", requires = "sink")]
     pub sink_keep: Option<u64>,
 }
