@@ -1,7 +1,7 @@
 //! The public API of the crate, compared with tests/data/rust_api.txt.
 //!
 //! The text has each public item without its documentation and body. A line that disappears or changes breaks hosts in
-//! Rust; new lines do not. After an intended change, write the text anew and commit it with the change:
+//! Rust; new lines do not. After an intended change, generate the text again and commit it with the change:
 //!
 //! ```sh
 //! UPDATE_RUST_API=1 cargo test --test public_api

@@ -131,7 +131,7 @@ fn again(test: &str, wrapper: &[&str], packages: &[(&str, &'static str)]) {
     drop(clean);
 }
 
-/// A wrapper that runs a shell line in a mount namespace of its own first.
+/// A wrapper that first runs a shell line, in a mount namespace of its own.
 fn mounting(line: &str) -> [String; 6] {
     let script = format!("{line} && exec \"$@\"");
     ["unshare", "-m", "sh", "-ec", &script, "sh"].map(String::from)

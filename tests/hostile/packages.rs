@@ -64,7 +64,7 @@ fn invalid_base64_and_a_wrong_size_are_named() {
 #[test]
 fn a_zlib_bomb_costs_no_more_than_it_declares() {
     needs_root!();
-    // The peak of memory is that of the process, which other tests share.
+    // The peak of memory is that of the whole process, so this test needs a process of its own.
     if child::folder().is_none() {
         let name = "packages::a_zlib_bomb_costs_no_more_than_it_declares";
         return child::run(name, &[], tempfile::tempdir().unwrap().path());

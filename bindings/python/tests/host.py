@@ -51,7 +51,7 @@ def resident_kb() -> int:
 
 
 def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program in an interpreter of its own, which knows this file."""
+    """Runs a program in an interpreter of its own, which can import this file."""
     tests = str(Path(__file__).parent)
     path = os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, **variables}

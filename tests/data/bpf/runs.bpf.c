@@ -5,7 +5,7 @@
 
 __u64 total = 0;
 
-// Cuts 4 bytes off the start, writes a mark to the next one, and returns the rest of the length.
+// Cuts 4 bytes off the start, marks the first byte of the rest, and returns the remaining length.
 SEC("xdp")
 int cut(struct xdp_md *ctx) {
     if (bpf_xdp_adjust_head(ctx, 4))

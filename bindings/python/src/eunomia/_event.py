@@ -124,7 +124,7 @@ class Delivery:
         try:
             if self._failure is not None:
                 return -1
-            # True ends the call, and so does a close in the meantime.
+            # The result True ends the call, and so does a close during the callback.
             return int(bool(self._callback(self._convert(event.contents))) or self._handle.closed)
         except BaseException as failure:
             self._failure = failure
