@@ -27,7 +27,7 @@ struct Alternative {
 }
 
 impl Alternatives {
-    /// The caller has checked that no chain is a cycle.
+    /// Creates the state of all programs. The caller has checked that no chain is a cycle.
     pub fn new<'a>(
         progs: impl Iterator<Item = ProgRef<'a>>,
         meta: &Meta,

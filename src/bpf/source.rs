@@ -189,7 +189,7 @@ pub struct Sources {
     list: Vec<Source>,
     /// The source whose turn is next. It persists between batches, so that each batch starts with another source.
     next: usize,
-    /// Set to the next round of the sampled maps; `None` without such maps.
+    /// The timer for the next round of the sampled maps; `None` without such maps.
     timer: Option<TimerFd>,
     /// The time that the timer is set to.
     armed: Option<Instant>,
@@ -264,8 +264,8 @@ impl Sources {
         fds
     }
 
-    /// Returns the event to set when a wait has found events but no drain follows: epoll reports a perf buffer as readable only
-    /// once, so without the event the next wait would not return. `None` if there are no perf buffers.
+    /// Returns the event to signal when a wait has found events but no drain follows: epoll reports a perf buffer as
+    /// readable only once, so without the event the next wait would not return. `None` if there are no perf buffers.
     pub fn again(&self) -> Option<Arc<Again>> {
         self.again.clone()
     }
@@ -330,7 +330,7 @@ impl Sources {
     /// Makes the next round of each sampled map, which is due now, the last one.
     pub fn end(&mut self) {
         self.samplers().for_each(|(_, sampler)| sampler.is_last = true);
-        // If the timer fails, this round is skipped.
+        // If the timer cannot be set, this round is skipped.
         let _ = self.sample_now();
     }
 

@@ -124,8 +124,8 @@ impl Delivery {
         delivered
     }
 
-    /// Marks the last program of the version that was retired last as ended. Its sampled maps get a last round. `keep`: its sources
-    /// stay open.
+    /// Marks the version that was retired last as over, because its last program has ended. Its sampled maps get a last
+    /// round. `keep`: whether its sources stay open.
     pub fn end_retired(&mut self, keep: bool) {
         for retired in self.retired.iter_mut().filter(|retired| retired.is_kept) {
             (retired.is_over, retired.is_kept) = (true, keep);
@@ -133,7 +133,7 @@ impl Delivery {
         }
     }
 
-    /// Replaces the sources of the kept version by `sources`. Without sources it is no longer kept.
+    /// Replaces the sources of the kept version by `sources`. Without `sources`, the version is no longer kept.
     pub fn swap_kept(&mut self, sources: &mut Option<Sources>) {
         let is_kept = |retired: &Retired| retired.is_kept || sources.is_some() && retired.sources.is_none();
         if let Some(retired) = self.retired.iter_mut().rev().find(|retired| is_kept(retired)) {

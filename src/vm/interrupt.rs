@@ -133,7 +133,8 @@ impl Interrupt {
         self.request.is_asked() || self.paused.load(SeqCst) || self.is_claimed()
     }
 
-    /// Returns the descriptor that is readable while another thread claims the locks. `epoll` will wait for it too.
+    /// Returns the descriptor that is readable while another thread claims the locks. Adds the descriptor to `epoll`
+    /// when it is created.
     #[inline(never)]
     pub fn claim_fd(&self, epoll: &Epoll) -> os::Result<RawFd> {
         let turn = locked(&self.claim.turn);
@@ -149,7 +150,7 @@ impl Interrupt {
         Ok(self.claim.event.get_or_init(|| event).fd())
     }
 
-    /// Makes a thread that polls release its locks. `epoll` is what that thread waits for.
+    /// Makes a thread that polls release its locks. `epoll` is the set that the polling thread waits for.
     pub fn claim(&self, epoll: &Epoll) -> os::Result<Claimed<'_>> {
         let turn = locked(&self.claim.turn);
         self.claim_event(epoll, &turn)?;

@@ -424,7 +424,7 @@ impl Vm {
         Some(if stop.take() { Ready::Stop } else { Ready::Events })
     }
 
-    /// Waits with both locks. Before that it releases them to a thread that claims them.
+    /// Waits with both locks held. If another thread claims the locks, this thread first releases them to it.
     #[cold]
     fn wait_held<'a>(
         &'a self,
@@ -464,14 +464,14 @@ impl Vm {
             return;
         }
         let mut wait_set = self.shared.wait_set();
-        // The descriptors are removed before they are closed, which cannot fail.
+        // The descriptors must be removed before they are closed. Removing them cannot fail.
         let _ = wait_set.watch_sources(Role::Retired, &self.shared.epoll, &delivery.retired_sources());
         let _ = wait_set.watch(Role::Queue, &self.shared.epoll, &delivery.queue_fds());
         drop((wait_set, spent));
         self.shared.counters.watch_sources(&[]);
     }
 
-    /// Takes the lock back after a batch. Another thread can hold it for one short call only.
+    /// Takes the lock on the package back after a batch. Another thread can hold it only during one short call.
     fn relock(&self) -> MutexGuard<'_, Inner> {
         locked(&self.shared.inner)
     }

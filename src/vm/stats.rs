@@ -57,7 +57,8 @@ struct KernelCounters {
     sources: Vec<Arc<Shape>>,
     /// The lowest completeness of any source so far.
     known: LostKnown,
-    /// Descriptors that belong to the object. They are not duplicated. They are removed before the object is closed.
+    /// Descriptors of programs, which belong to the object. They are not duplicated, so they are removed before the
+    /// object is closed.
     progs: Vec<RawFd>,
     /// Runs and nanoseconds of programs that have been unloaded.
     past_runs: (u64, u64),
@@ -126,7 +127,7 @@ impl Counters {
         kernel.progs.clear();
     }
 
-    /// Removes all other kernel objects, and keeps their counts.
+    /// Removes all kernel objects, and keeps their counts.
     pub fn settle(&self) {
         let mut kernel = self.kernel();
         self.lost_kernel.fetch_add(kernel.lost(), Relaxed);

@@ -45,8 +45,9 @@ impl Vm {
         Ok(report)
     }
 
-    /// Retires a version whose programs have ended, and releases its counters. The caller closes the version, if
-    /// necessary after it has released the locks.
+    /// Removes all references to a version whose programs have ended: from the dispatchers, which then call only the
+    /// running version, and from the counters, which keep its counts. The caller closes the version, if necessary after
+    /// it has released the locks.
     #[inline(never)]
     pub(super) fn release(&self, inner: &Inner, delivery: &mut Delivery, old: &Version) {
         delivery.end_retired(false);
@@ -55,7 +56,8 @@ impl Vm {
         self.shared.counters.forget(old.session.lost_map(), &old.session.prog_fds());
     }
 
-    /// Makes the hooks and the delivery use the version `new`, which becomes the old one. After a failure nothing has changed.
+    /// Makes the hooks and the delivery use the version `new`. After that, `new` holds the version that ran before.
+    /// After a failure nothing has changed.
     #[inline(never)]
     pub(super) fn flip(&self, locks: &mut Locks<'_>, new: &mut Version, report: &mut Replaced) -> Result<()> {
         let begin = os::monotonic_ns();

@@ -63,7 +63,7 @@ impl Vm {
             if !is_replaced {
                 return result;
             }
-            // The module is the new one when the other thread has released the locks.
+            // Waits until the other thread has stored the new module and released the locks.
             self.shared.stop.give_way();
         }
     }

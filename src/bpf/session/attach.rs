@@ -66,7 +66,7 @@ impl Session {
         self.check_context(index, &links).map(|()| links)
     }
 
-    /// Checks, with the links of the dispatcher, that a program reads only what its hooks have.
+    /// Checks, with the links of the dispatcher, that a program reads only data that its hooks provide.
     pub(super) fn check_context(&self, index: usize, links: &[Link]) -> Result<()> {
         let prog = self.opened.object.prog(index);
         links.iter().try_for_each(|link| link.admits(prog)).map_err(|e| self.dispatcher_error(index, e))
@@ -111,7 +111,7 @@ impl Session {
         attached.map_err(|e| self.with_status_of_target(index, e))
     }
 
-    /// A missing target that the host has set is a wrong argument.
+    /// Changes the status of the error to `Inval` if the host has set the target that does not exist.
     fn with_status_of_target(&self, index: usize, e: Error) -> Error {
         let is_argument = e.status() == Status::NotFound && !self.progs[index].target_json.is_empty();
         if is_argument { e.with_status(Status::Inval) } else { e }
@@ -144,8 +144,8 @@ impl Session {
             .map_err(|e| self.with_status_of_target(index, e))
     }
 
-    /// Attaches a program, or the first of its alternatives that can be attached. An error includes the last program that
-    /// was tried. Programs with an id in `tails` need not be attached.
+    /// Attaches a program, or the first of its alternatives that can be attached. The error is that of the last program
+    /// that was tried, with its index. Programs with an id in `tails` need not be attached.
     fn attach_first(
         &mut self,
         first: usize,

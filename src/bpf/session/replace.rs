@@ -76,7 +76,7 @@ impl Prog {
 }
 
 impl Session {
-    /// Takes over what the host has set in `old`, and its maps, before load. Returns what happens to each map.
+    /// Takes over the settings of the host and the maps from `old`, before load. Returns what happens to each map.
     #[inline(never)]
     pub fn inherit(&mut self, old: &Session, options: ReplaceOptions) -> Result<String> {
         let fresh_vars = options.fresh_vars;
@@ -118,7 +118,8 @@ impl Session {
             let at = running.maps().iter().position(|old| old.name == map.name && old.fd().is_ok());
             let old = at.map(|at| &running.maps()[at]);
             let is_same_data = |at| options.carry_data && self.is_same_data(index, running, at);
-            // Programs on USDT probes find their arguments here. Links refer to the entries.
+            // Programs on USDT probes find their arguments in these maps, and links refer to the entries, so the maps
+            // are always carried over.
             let is_usdt = map.name.to_bytes().starts_with(USDT_MAPS);
             let reason = match at {
                 _ if options.fresh_maps && !is_usdt => Some("requested by the host"),
@@ -159,7 +160,7 @@ impl Session {
             && self.opened.has_same_data(index, &running.opened, at)
     }
 
-    /// Makes the host read and write carried variables where the programs do.
+    /// Maps the carried data sections, so that the host reads and writes the same variables as the programs.
     pub(super) fn map_carried(&self) -> Result<()> {
         self.carried.iter().try_for_each(|(index, old)| match self.opened.maps[*index].is_internal {
             true => self.opened.object.map(*index).map_reused().map_err(|e| map_error(old, "map", e)),
@@ -243,7 +244,7 @@ impl Session {
         let has_probes = self.carried.iter().any(|(_, map)| map.name.to_bytes().starts_with(USDT_MAPS));
         for &index in &plan.added {
             if has_probes && self.is_usdt(index) {
-                // libbpf would give it the entries of another probe.
+                // libbpf would use the entries of another probe for the new one.
                 return Err(self.refusal(index, "USDT probes cannot be added to others"));
             }
             self.check_swap(index, false, false)?;
@@ -397,8 +398,9 @@ impl Session {
         }
     }
 
-    /// Makes the dispatchers call no program, or the programs again: one switch for all. The slots of the generation that does not
-    /// run are those that differ.
+    /// Makes all dispatchers call no program (`on`), or call their programs again. One switch of the generation does
+    /// this for all dispatchers: the slots of the other generation have been emptied before, or still contain the
+    /// programs.
     pub fn suspend(&mut self, on: bool) -> Result<()> {
         let can_suspend = |prog: &Prog| prog.links.is_empty() || prog.dispatcher.is_some();
         let Some(generation) = self
