@@ -58,7 +58,7 @@ struct Tokens {
 /// The lines of a file, or why it cannot be used.
 type List = Result<Vec<(Role, Proof)>, String>;
 
-/// How a caller proves its identity.
+/// The proof of a caller's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Proof {
     /// A token with this digest.

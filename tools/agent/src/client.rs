@@ -21,7 +21,7 @@ const MAX_BODY: usize = 64 << 20;
 /// Maximum length of a line of a stream, in bytes.
 const MAX_LINE: usize = 16 << 20;
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// A unix socket.
@@ -76,7 +76,7 @@ pub enum Failure {
 /// Sends requests, each on a new connection.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Where the server listens.
+    /// The address of the server.
     pub endpoint: Endpoint,
     /// The token that is sent.
     pub token: Option<String>,

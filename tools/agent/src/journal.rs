@@ -9,7 +9,7 @@ use eunomia::Level;
 use crate::log::{LineKind, LineRef};
 use crate::task::Task;
 
-/// Where the journal listens.
+/// The path of the socket of the journal.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Sends to the journal. The path of its socket is used for each line, because a journal that is started again has a new socket.

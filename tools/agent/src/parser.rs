@@ -31,7 +31,7 @@ const MEMORY: u64 = 1 << 30;
 const SECONDS: u64 = 10;
 const FILES: u64 = MAX_DESCRIPTORS as u64 + 64;
 const FILE: u64 = 8 << 20;
-/// How long the loader waits for the child.
+/// The time limit for the reply of the child.
 const WAIT: Duration = Duration::from_secs(30);
 /// Maximum size of the reply, in bytes.
 const MAX_REPLY: u64 = 4 << 20;

@@ -178,7 +178,7 @@ impl Poller {
     }
 }
 
-/// How the events of a task are read.
+/// The format in which the events of a task are read.
 fn polled_as(format: Format) -> Format {
     if format == Format::Json { Format::Raw } else { Format::Text }
 }

@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::spec::expected;
 
-/// The delay before the first attempt. Each further one waits twice as long, up to [`LONGEST`].
+/// The delay before the first attempt. The delay doubles with each further attempt, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// When a task is started again.
+/// The restart policy of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Restart {
-    /// Not before somebody resumes it.
+    /// Only when a request resumes it.
     #[default]
     Never,
     /// If it could not be started again, or its events cannot be read.
@@ -23,12 +23,12 @@ pub enum Restart {
     Always,
 }
 
-/// All, with the words for them.
+/// All policies, with the words for them.
 const ALL: [(Restart, &str); 3] =
     [(Restart::Never, "never"), (Restart::OnFailure, "on-failure"), (Restart::Always, "always")];
 
 impl Restart {
-    /// Reads the word for it.
+    /// Reads the word for a policy.
     pub fn from_json(value: &Value) -> Result<Restart> {
         let found = ALL.iter().find(|(_, word)| value == word).map(|(restart, _)| *restart);
         match value {
@@ -37,7 +37,7 @@ impl Restart {
         }
     }
 
-    /// The word for it.
+    /// Returns the word for the policy.
     pub fn word(self) -> &'static str {
         ALL.iter().find(|(restart, _)| *restart == self).map_or("", |(_, word)| word)
     }
@@ -46,14 +46,14 @@ impl Restart {
 /// The attempts to start a task again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Attempts {
-    /// The number of attempts since it last ran for a while.
+    /// The number of attempts since the task last ran for a while.
     count: u32,
-    /// The time of the last one.
+    /// The time of the last attempt.
     last: Option<Instant>,
 }
 
 impl Attempts {
-    /// The time of the next attempt of a task that has failed, if it was known to have failed at `now`.
+    /// Returns the time of the next attempt for a task whose failure was noticed at `since`.
     pub fn next(&self, since: Instant) -> Instant {
         self.last.unwrap_or(since).max(since) + FIRST.saturating_mul(1 << self.count.min(16)).min(LONGEST)
     }
@@ -68,7 +68,7 @@ impl Attempts {
         self.count
     }
 
-    /// Begins again, if the task has run for as long as the longest delay since the last attempt.
+    /// Resets the attempts if the task has run for [`LONGEST`] since the last one.
     pub fn forget_old(&mut self, now: Instant) {
         if self.last.is_some_and(|last| now.duration_since(last) >= LONGEST) {
             *self = Attempts::default();

@@ -14,7 +14,7 @@ pub enum Call {
     OpenApi,
     /// Describes a package without running it.
     Describe,
-    /// What a start or a replace would do.
+    /// Reports what a start or a replace would do.
     Plan,
     /// All tasks.
     List,
@@ -40,7 +40,7 @@ pub enum Call {
     Maps,
     /// The entries of a map.
     Map,
-    /// What has happened to a task.
+    /// The last warnings and errors about a task.
     Logs,
     /// All tasks, as the first server of eunomia-bpf has them.
     FirstList,

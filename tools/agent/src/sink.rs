@@ -1,4 +1,4 @@
-//! Where the events of a task are written, apart from its log.
+//! The sink of a task: the destination of its events in addition to its log.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -14,15 +14,15 @@ const KEEP: u64 = 3;
 const MOST_MIB: u64 = 1 << 20;
 const MOST_KEPT: u64 = 100;
 
-/// Where the events of a task are written.
+/// The sink of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Sink {
-    /// Nowhere else.
+    /// No sink: events are only in the log.
     #[default]
     None,
-    /// To the journal of systemd.
+    /// The journal of systemd.
     Journal,
-    /// To a file.
+    /// A file.
     File(FileSink),
 }
 

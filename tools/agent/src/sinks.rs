@@ -27,7 +27,7 @@ const TAIL: u64 = 1 << 20;
 /// Opens a new file instead of a full one.
 pub type Rotate = Box<dyn Fn() -> Result<OwnedFd, String> + Send>;
 
-/// Where lines are written.
+/// The destination of lines.
 pub enum Target {
     /// A file.
     File(Box<Output>),

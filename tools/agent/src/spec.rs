@@ -33,7 +33,7 @@ pub struct Spec {
     pub restart: Restart,
     /// The limits on what it may use.
     pub limits: Limits,
-    /// Where its events are written.
+    /// The destination of its events in addition to the log.
     pub sink: Sink,
 }
 

@@ -46,13 +46,13 @@ pub struct Record {
     pub spec: Spec,
     /// Identifies its package.
     pub digest: String,
-    /// Where its package comes from.
+    /// The origin of its package.
     pub origin: Origin,
     /// Whether its programs are detached on request.
     pub is_paused: bool,
     /// The boot during which it was attached, until it is known to be healthy.
     pub attaching: Option<String>,
-    /// When it was started, in seconds since 1970.
+    /// The time when it was started, in seconds since 1970.
     pub created: u64,
 }
 

@@ -22,7 +22,7 @@ pub struct Task {
     pub id: u64,
     /// Its specification, which never changes. A replacement changes only the package.
     pub spec: Spec,
-    /// When it was started, in seconds since 1970.
+    /// The time when it was started, in seconds since 1970.
     pub created: u64,
     /// Its events.
     pub log: Arc<Log>,
@@ -46,7 +46,7 @@ pub struct Current {
     pub status: Status,
     /// Identifies the package.
     pub digest: String,
-    /// Where the package comes from.
+    /// The origin of the package.
     pub origin: Origin,
     /// Reads its events, unless it has failed.
     pub vm: Option<Arc<Vm>>,

@@ -1,5 +1,5 @@
 //! The types of records that are found from the calls of a program: the right type, or none with a list of candidates. Each
-//! case is one way to send records.
+//! case sends records by another method.
 
 mod support;
 

@@ -136,7 +136,7 @@ fn watch(file: PathBuf, sender: Sender<Cause>) -> Result<()> {
     })
 }
 
-/// What runs, for comparison with the next version.
+/// The running program, for comparison with the next version.
 pub enum Running {
     /// A package.
     Package,

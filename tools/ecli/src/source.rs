@@ -21,7 +21,7 @@ pub struct Request<'a> {
     pub prog: &'a str,
     /// The required kind; `None`: any.
     pub kind: Option<Kind>,
-    /// How it is downloaded and whether it must be signed.
+    /// The options for downloading it and for its signature.
     pub origin: &'a Origin,
 }
 

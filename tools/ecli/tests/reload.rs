@@ -157,7 +157,7 @@ fn under_load_each_event_is_shown_once_over_several_replaces() {
             while !over.load(SeqCst) {
                 call(thread << 28 | count);
                 count += 1;
-                // Waits a little, for a machine with other load. Lost records are counted in any case.
+                // Waits a little, because other processes may load the machine. Lost records are counted in any case.
                 if count % 64 == 0 {
                     std::thread::sleep(std::time::Duration::from_micros(200));
                 }

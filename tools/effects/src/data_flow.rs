@@ -19,7 +19,7 @@ const MIN_STEPS: usize = 1 << 12;
 /// Slots of 8 bytes on the stack of a function.
 const SLOTS: usize = 64;
 
-/// How certain an effect is.
+/// The certainty of an effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Certainty {
     /// It does not occur.

@@ -1,4 +1,4 @@
-//! What the programs of a loaded package could do, by the instructions that the kernel has received.
+//! Finds out what the programs of a loaded package could do, from the instructions that the kernel has received.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;

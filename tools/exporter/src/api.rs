@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::expose::Format;
 use crate::scraper::Scraper;
 
-/// What requests use.
+/// The state for handling requests.
 pub struct Api {
     /// The programs.
     pub engine: Arc<Engine>,

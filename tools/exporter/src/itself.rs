@@ -11,11 +11,11 @@ use prometheus_client::registry::Unit;
 use crate::engine::Engine;
 use crate::expose::Labels;
 
-/// What the exporter counts about itself.
+/// The counters of the exporter about itself.
 #[derive(Debug, Default)]
 pub struct Itself {
     scrapes: AtomicU64,
-    /// How long the last scrape took, in nanoseconds.
+    /// The duration of the last scrape, in nanoseconds.
     last: AtomicU64,
 }
 

@@ -53,7 +53,7 @@ enum Source {
     },
 }
 
-/// How labels are compiled.
+/// The settings for compiling labels.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// The type of the records.

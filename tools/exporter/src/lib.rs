@@ -2,7 +2,7 @@
 //!
 //! [`config`] is what the user has written. The [`engine`] starts programs through the loader of eunomia-agent, which has the
 //! privileges; this process has none. A [`program`] reads events and maps into the series of its metrics, and [`expose`] writes these
-//! as text. [`api`] answers requests.
+//! as text. [`api`] handles requests.
 
 pub mod api;
 pub mod config;

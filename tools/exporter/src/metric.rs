@@ -16,7 +16,7 @@ use crate::unit;
 pub struct Metric {
     /// Its name.
     pub name: String,
-    /// What it means.
+    /// Its description for users.
     pub help: String,
     /// Its kind.
     pub kind: Kind,
@@ -28,7 +28,7 @@ pub struct Metric {
     pub labels: Labels,
     /// Its series.
     pub table: Table,
-    /// What a record of an event, or an entry of a map, adds to its series.
+    /// The amount that a record of an event, or an entry of a map, adds to its series.
     amount: Amount,
     filter: Option<Filter>,
     /// The bytes of the labels of the current record.
@@ -47,7 +47,7 @@ pub enum Table {
     Info(Vec<(String, String)>),
 }
 
-/// What a record adds to a metric.
+/// The amount that a record adds to a metric.
 pub enum Amount {
     /// 1.
     One,
@@ -306,7 +306,7 @@ impl Amount {
         }
     }
 
-    /// What is added to a counter. A negative number adds nothing.
+    /// The number that is added to a counter: 0 instead of a negative one.
     fn integer(&self, record: &[u8]) -> u64 {
         match self {
             Amount::Integer(field) => u64::try_from(field::integer(field, record)).unwrap_or(0),

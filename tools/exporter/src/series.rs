@@ -20,11 +20,11 @@ pub struct Series<V> {
     other: Option<Entry<V>>,
     budget: usize,
     idle: u32,
-    /// How many values were counted in `other`.
+    /// The number of values that were counted in `other`.
     folded: u64,
-    /// When idle series are looked for again.
+    /// The time of the next search for idle series.
     next_search: u32,
-    /// When all series were scraped.
+    /// The time when all series were last scraped.
     scraped: Option<u32>,
 }
 
@@ -34,7 +34,7 @@ pub struct Entry<V> {
     pub values: Values,
     /// Its value.
     pub value: V,
-    /// When it was used last, in seconds of an arbitrary clock.
+    /// The time when it was last used, in seconds of an arbitrary clock.
     used: u32,
 }
 
@@ -180,7 +180,7 @@ impl<V: Default> Series<V> {
         self.len() == 0
     }
 
-    /// How many values were counted in `other`.
+    /// The number of values that were counted in `other`.
     pub fn folded(&self) -> u64 {
         self.folded
     }

@@ -26,7 +26,7 @@ const BLOCKING_THREADS: usize = 8;
 pub struct Options {
     /// The configuration file.
     pub config: PathBuf,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
     /// The unix socket of its loader.
     pub loader: PathBuf,

@@ -7,7 +7,7 @@ pub struct Unit {
     pub name: &'static str,
     /// The unit of the metric.
     pub base: &'static str,
-    /// How many of the metric's units it is.
+    /// The number of units of the metric in one of this unit.
     pub factor: f64,
 }
 

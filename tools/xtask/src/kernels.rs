@@ -67,7 +67,7 @@ pub fn write() -> Result<(), String> {
                 rows.push(feature.to_owned());
             }
             let known = answers.entry((feature.to_owned(), kernel)).or_default();
-            // Several tests run an example; if it delivered in one of them, the table says so.
+            // Several tests run an example; if it delivered events in one of them, the table has that result.
             if known != "works" {
                 *known = answer.to_owned();
             }

@@ -14,7 +14,7 @@ use crate::tasks::Given;
 /// Maximum length of a signature, in bytes.
 const MAX_SIGNATURE: usize = 16 << 10;
 
-/// The longest URL of a package.
+/// Maximum length of the URL of a package, in bytes.
 const MAX_SOURCE: usize = 2048;
 
 /// The base64 decoder; padding is optional.

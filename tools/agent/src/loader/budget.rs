@@ -22,7 +22,7 @@ const STRIKES: u32 = 3;
 /// One percent of the time of a CPU in a second, in nanoseconds.
 const PERCENT: f64 = 1e7;
 
-/// What a task has used since it was started.
+/// The amounts that a task has used since it was started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Used {
     /// The time of all runs of its programs.
@@ -45,7 +45,7 @@ pub struct Meter {
     /// The time in which its programs were suspended: in this period, and in all earlier ones.
     skipped: Duration,
     skipped_before: Duration,
-    /// What its programs would use in a second without throttling: percent of one CPU, and events.
+    /// The amounts that its programs would use in a second without throttling: percent of one CPU, and events.
     demand: [f64; 2],
     share: f64,
     strikes: u32,

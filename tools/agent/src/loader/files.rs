@@ -69,7 +69,7 @@ fn parent(folder: &Path, below: &Path) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-/// Renames a file to `NAME.1`, that one to `NAME.2`, and so on. The last one is removed.
+/// Renames a file to `NAME.1`, the previous `NAME.1` to `NAME.2`, and so on. Removes the oldest one.
 fn shift(parent: &OwnedFd, name: OsString, keep: u64) -> rustix::io::Result<()> {
     let numbered = |number: u64| match number {
         0 => name.clone(),

@@ -63,7 +63,7 @@ pub enum Request {
         alone: Alone,
         /// The limits on what it may use.
         limits: Limits,
-        /// Where it comes from.
+        /// The origin of the package.
         origin: Origin,
     },
     /// Prepares a new package for a task. The reply is [`Reply::Loaded`], with descriptors; the next request is
@@ -73,7 +73,7 @@ pub enum Request {
         task: u64,
         /// The new package.
         package: Vec<u8>,
-        /// Where it comes from.
+        /// The origin of the package.
         origin: Origin,
     },
     /// Switches to the prepared package. The reply is [`Reply::Text`], the report.
@@ -144,12 +144,12 @@ pub enum Request {
         args: Vec<String>,
         /// Names and values (JSON) of variables.
         variables: Vec<(String, String)>,
-        /// Where the package comes from.
+        /// The origin of the package.
         origin: Origin,
     },
 }
 
-/// Where a package comes from.
+/// The origin of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The caller that has sent it.
@@ -160,7 +160,7 @@ pub struct Origin {
     pub signature: Option<String>,
 }
 
-/// What happens to the programs of a task while there is no server.
+/// The treatment of the programs of a task while there is no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alone {
     /// Whether the programs are detached. `None`: only if one of them can drop, deny or rewrite something.

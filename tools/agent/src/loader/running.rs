@@ -48,7 +48,7 @@ pub(super) struct Loaded {
     exported: Exported,
     /// Earlier versions with their digests. Each is kept until all its events have been read.
     old: Vec<(String, Exported)>,
-    /// What happens to it without a server.
+    /// The treatment of its programs while there is no server.
     alone: Alone,
     /// The kernel memory of the package with full maps, in bytes.
     memory: u64,

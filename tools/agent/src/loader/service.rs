@@ -49,7 +49,7 @@ struct Loader {
     tasks: Tasks,
     guard: Guard,
     server: Option<Server>,
-    /// When the last server ended. It is not used while there is a server.
+    /// The time when the last server ended. It is not used while there is a server.
     alone_since: Instant,
 }
 

@@ -4,7 +4,7 @@
 /// number of the shape (4), and 5 zeros. The source, the text and the record follow.
 pub const HEADER: usize = 32;
 
-/// What a line is.
+/// The kind of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
     /// An event as JSON.
@@ -32,7 +32,7 @@ pub struct Line {
     pub shape: u32,
 }
 
-/// What a line contains.
+/// The content of a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Content<'a> {
     /// Its text.
@@ -94,9 +94,9 @@ impl Line {
 pub struct LineRef<'a> {
     /// Its position: the number of lines before it.
     pub position: u64,
-    /// When it was added, in seconds since 1970.
+    /// The time when it was added, in seconds since 1970.
     pub time: u32,
-    /// What it is.
+    /// Its kind.
     pub kind: LineKind,
     /// The map that it comes from.
     pub source: Option<&'a str>,

@@ -57,7 +57,7 @@ pub struct Rules {
     pub cgroup_folders: Option<Vec<PathBuf>>,
 }
 
-/// What each kind of caller may start.
+/// The packages that each kind of caller may start.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Callers {

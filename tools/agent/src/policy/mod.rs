@@ -1,4 +1,4 @@
-//! What may be started: the administrator's rules. The loader reads them, and no request changes them.
+//! The administrator's rules for what may be started. The loader reads the rules, and no request changes them.
 //!
 //! Each function checks one thing. An error names the rule and what to do.
 

@@ -39,7 +39,7 @@ pub fn check(rules: &Rules, file: &str, meta: &Meta, program: &ProgInfo) -> Resu
     Ok(())
 }
 
-/// Where a program attaches: the targets of the host, or that of the package.
+/// The targets to which a program attaches: those that the host has set, or the one in the package.
 fn targets(meta: &Meta, program: &ProgInfo) -> Result<Vec<Target>> {
     let given = program.target.to_string_lossy();
     if !given.is_empty() {
@@ -55,7 +55,7 @@ fn targets(meta: &Meta, program: &ProgInfo) -> Result<Vec<Target>> {
     Ok(own)
 }
 
-/// The executable of a program for user probes; empty if it is chosen in another way.
+/// The executable of a program for user probes; empty if the target specifies it by another key.
 fn executable(place: &str, target: &Target) -> Option<String> {
     let (hook, rest) = place.split_once('/').unwrap_or((place, ""));
     let path = match hook.split('.').next()? {

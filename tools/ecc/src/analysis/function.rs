@@ -1,4 +1,4 @@
-//! What the analysis needs of one function: its calls, its results, and the types of its pointers.
+//! The facts about one function that the analysis needs: its calls, its results, and the types of its pointers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;

@@ -359,7 +359,7 @@ static unsigned random_number(void) {
     return state ^= state << 5;
 }
 
-// The text lies at the end of its memory, without a NUL, so that a byte too many is noticed.
+// The text is at the end of its memory, without a NUL, so that a read beyond it is noticed.
 static void check_any(const char *text, size_t len) {
     char *bytes = (char *)malloc(len ? len : 1);
     memcpy(bytes, text, len);

@@ -28,7 +28,7 @@ struct Finding {
     grade: Grade,
     /// The finding.
     found: String,
-    /// How to fix the problem; empty if there is none.
+    /// Advice for fixing the problem; empty if there is no problem.
     remedy: &'static str,
 }
 

@@ -116,7 +116,7 @@ impl Location {
     }
 }
 
-/// The scheme in lower case, and the text after its colon. An unknown scheme must be followed by a slash, for a name may
+/// The scheme in lower case, and the text after its colon. A slash must follow an unknown scheme, because a name may
 /// have a tag and a host a port.
 fn scheme(text: &str) -> Option<(String, &str)> {
     const KNOWN: [&str; 5] = ["http", "https", "oci", "file", "ftp"];

@@ -54,7 +54,7 @@ fn a_file_never_replaces_a_url_an_image_or_a_name() {
             assert!(matches!(ended.code, Some(USAGE | SOURCE)), "{command} {name}: {ended:?}");
             assert!(!ended.out.contains("bootstrap"), "{command} {name}: {ended:?}");
         }
-        // The error says how to name a file.
+        // The error suggests how to write the name of a file.
         let ended = offline(&place, &["inspect", &format!("./{name}")]).worked();
         assert!(ended.out.contains("bootstrap"), "{name}: {ended:?}");
     }

@@ -15,7 +15,7 @@ use crate::support::{package, run, wait_for};
 use crate::survival::kills as times;
 use crate::{Marker, Server, counted, folder, needs_root, package_value};
 
-/// A number in the status of a process, such as `VmHWM:`, the most memory that it has used, in KiB.
+/// A number in the status of a process, such as `VmHWM:`, its peak memory in KiB.
 fn status(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
@@ -125,7 +125,7 @@ fn a_server_without_descriptors_goes_on_when_there_are_some_again() {
     server.ok(&["start", "-n", "again", &package("bootstrap")]);
 }
 
-/// A server whose state is in a file system of its own, with so many KiB.
+/// A server whose state is in a file system of its own, which has this size in KiB.
 fn on_small_disk(folder: tempfile::TempDir, size: u32) -> Server {
     let state = folder.path().join("state");
     fs::create_dir_all(&state).expect("a folder");
@@ -367,7 +367,8 @@ fn the_next_version_takes_over_the_tasks() {
 /// Replaces a program as package managers do.
 fn install(path: &Path, bytes: &[u8]) {
     let draft = path.with_extension("new");
-    // By another process: a child that another test starts meanwhile could hold it open for writing, and it would not run.
+    // Another process makes the copy: a child that another test starts at this moment could keep it open for writing, and then it
+    // could not be executed.
     let mut writer = Command::new("sh")
         .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
         .arg(&draft)

@@ -1,4 +1,4 @@
-//! What programs may use.
+//! Budgets: limits on what programs may use.
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{self, Activity, compile, wait_for};
 use crate::{Server, counted, needs_root, package_value, policy};
 
-/// What a task uses, with its number.
+/// Returns the use of the task with this number.
 fn usage(server: &Server, id: u64) -> Value {
     server.request("GET", &format!("/v1/tasks/{id}/stats"), &Value::Null).1["usage"].take()
 }
@@ -34,7 +34,7 @@ fn a_task_with_too_many_events_runs_for_a_part_of_each_second() {
     );
     let other = usage(&server, 2);
     assert_eq!((&other["share_percent"], &other["skipped_ms"]), (&json!(100), &json!(0)), "{other}");
-    // Both have counted in the kernel while they ran: the first one has missed many, and nothing counts as lost.
+    // Both programs count in the kernel while they run. The first one has missed many events, and none is counted as lost.
     let number = |id| server.events(id).last().map_or(0, |event| event["number"].as_u64().unwrap());
     wait_for("the difference", || number("1") > 0 && number("2") > 2 * number("1"));
     assert_eq!(server.request("GET", "/v1/tasks/1/stats", &Value::Null).1["lost"], 0);
@@ -46,7 +46,7 @@ fn a_task_with_too_many_events_runs_for_a_part_of_each_second() {
     wait_for("the end of the throttle", || usage(&server, 1)["share_percent"] == 100);
 }
 
-/// Uses much time at each hook.
+/// A program that takes much time at each run.
 fn heavy(hook: &str) -> String {
     format!(
         r#"

@@ -174,7 +174,7 @@ impl Server {
         std::mem::replace(&mut self.folder, folder())
     }
 
-    /// Kills the server and ends the loader, as a crash of the machine does, and returns the folder.
+    /// Kills the server and ends the loader, as a crash of the machine would. Returns the folder.
     fn crash(self) -> tempfile::TempDir {
         let folder = self.kill();
         end_loader(folder.path());

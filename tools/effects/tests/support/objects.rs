@@ -121,7 +121,7 @@ impl Elf {
         found.next().unwrap_or_else(|| panic!("no symbol {name}"))
     }
 
-    /// Where the contents of a section are in the file, and how long they are.
+    /// The offset and the length of the contents of a section in the file.
     pub fn contents(&self, section: usize) -> (usize, usize) {
         (self.long(self.header(section) + OFFSET), self.long(self.header(section) + SIZE))
     }

@@ -1,4 +1,4 @@
-//! What can be checked without a package: names, and which keys go together.
+//! The checks of a configuration that need no package: of names, and of keys that exclude or require each other.
 
 use std::collections::BTreeSet;
 

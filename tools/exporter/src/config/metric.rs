@@ -39,7 +39,7 @@ impl Kind {
 pub struct Metric {
     /// Its name.
     pub name: String,
-    /// What it means.
+    /// Its description for users.
     pub description: String,
     /// Its labels.
     pub labels: Vec<Spanned<Label>>,

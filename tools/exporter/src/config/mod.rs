@@ -16,7 +16,7 @@ use serde_saphyr::{Location, Spanned};
 pub use label::Label;
 pub use metric::{Buckets, Kind, MAX_BUCKETS, Metric};
 
-/// The largest file.
+/// Maximum size of a file, in bytes.
 pub const MAX_FILE: u64 = 10 << 20;
 /// Maximum number of programs, and of metrics of a program.
 const MAX_PROGRAMS: usize = 64;
@@ -36,7 +36,7 @@ pub struct File {
 pub struct Program {
     /// Its name.
     pub name: String,
-    /// What is counted.
+    /// Its metrics.
     pub metrics: Metrics,
     /// The package, written into the configuration.
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! What the exporter counts.
+//! The counts of the exporter for real events.
 
 use super::*;
 

@@ -165,7 +165,7 @@ fn exporter(folder: &Path) -> Command {
     command
 }
 
-/// What an exporter prints that cannot start.
+/// The error of an exporter that cannot start.
 fn refused(config: &str) -> String {
     let folder = folder();
     std::fs::write(folder.path().join("config.yaml"), config).expect("a file");

@@ -61,7 +61,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
 }
 
 /// Reads the string at the start of a text and returns it with the rest. A backslash escapes a quote or a backslash;
-/// before any other character it stands for itself, as regular expressions need it.
+/// before any other character it is a literal backslash, because regular expressions need it.
 fn string(text: &str) -> Option<(String, &str)> {
     let mut string = String::new();
     let mut letters = text.char_indices().peekable();
