@@ -1,4 +1,4 @@
-//! What a new version of a package takes over on request: entries of maps that have grown, and variables.
+//! Tests what a new version of a package takes over on request: entries of maps that have grown, and variables.
 
 mod support;
 

@@ -197,7 +197,7 @@ SEC("lsm/socket_getsockopt") int BPF_PROG(on_call, struct socket *socket, int le
     return 0;
 }"#;
 
-/// What XDP and tcx programs have in common: the numbers at the start of a UDP packet to port 0x5eed.
+/// The code that XDP and tcx programs share: it reads the numbers at the start of a UDP packet to port 0x5eed.
 const PACKET: &str = r#"
 static __always_inline void packet(void *data, void *end)
 {
@@ -704,7 +704,7 @@ fn a_suspended_package_runs_nothing_and_then_goes_on() {
         vm.suspend(on).expect("all programs have dispatchers");
         assert_eq!(delivered(), if on { 0 } else { 2 });
     }
-    // It lasts over detach and attach, and a replace ends it.
+    // A suspension survives detach and attach, and a replace ends it.
     vm.suspend(true).expect("all programs have dispatchers");
     vm.detach().expect("the package is detached");
     assert_eq!(vm.suspend(false).expect_err("nothing is attached").status(), Status::Unsupported);

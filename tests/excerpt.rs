@@ -218,7 +218,7 @@ fn a_hook_of_the_kernel_itself_is_found_without_reading_all_types() {
     assert!(all && loaded.as_ref().unwrap_err().contains(told), "{loaded:?}");
 }
 
-/// In a process of its own, because section handlers stay registered for the process.
+/// The test runs in a process of its own, because section handlers stay registered for the process.
 #[test]
 #[cfg(feature = "own-libbpf")]
 fn libbpf_finds_hooks_where_its_section_handlers_are_left_in_place() {

@@ -190,7 +190,7 @@ fn check_reader(vm: &Vm, package: &[u8]) {
     assert_eq!(own.load().expect_err("no privilege").status(), Status::Perm);
 }
 
-/// Reads until the parent ends it. `is_queued`: through a queue.
+/// Reads until the parent ends the reader. `is_queued`: through a queue.
 fn read(mut socket: UnixStream, is_queued: bool) {
     drop_privileges();
     let package = receive(&mut socket);
@@ -200,7 +200,7 @@ fn read(mut socket: UnixStream, is_queued: bool) {
     let mut counts = Counts::new();
     let mut seen = HashSet::new();
     if is_queued {
-        // So large that no entry of the sampled map is dropped, which would count as a loss too.
+        // The queue is so large that no entry of the sampled map is dropped, which would be counted as a loss too.
         vm.queue_start(64 << 20).expect("a queue");
     }
     send(&mut socket, b"ready");

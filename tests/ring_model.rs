@@ -457,7 +457,7 @@ impl Memory for Bytes {
     fn fence(&self) {}
 }
 
-/// Reads what waits in one of the ways, and appends it to `seen`.
+/// Reads the pending records in one of the ways, and appends them to `seen`.
 fn read_some(ring: &Bytes, reader: &mut Reader, random: &mut Random, seen: &mut Vec<Vec<u8>>) {
     let most = 1 + random.below(40) as usize;
     match random.below(3) {

@@ -51,7 +51,7 @@ impl Server {
         if !lines.any(|line| line == "server: ready") {
             return Err("the server does not get ready".into());
         }
-        // It writes a line for each request.
+        // The server writes a line for each request, which would fill the pipe.
         thread::spawn(move || lines.for_each(drop));
         Ok(Server { child, folder })
     }
@@ -265,7 +265,7 @@ fn count(mut events: BufReader<UnixStream>) -> (u64, u64) {
     (count, lost)
 }
 
-/// What readers of a task got.
+/// The results of the readers of a task.
 struct Followed {
     produced: u64,
     /// The events of each reader, and the lines that were dropped before it read them.

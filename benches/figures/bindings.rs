@@ -86,7 +86,7 @@ fn live(built: &Built, hook: &str, count: u32, package: &Path, report: &mut Repo
     let mut go = go();
     go.args(["test", "-count=1", "-v", "-timeout", "1h", "-run", "ManyLives"]);
     go.env("EUNOMIA_TEST_LIVES", count.to_string()).env("EUNOMIA_TEST_LIFE", package);
-    // It exits with an error if too much leaks, after printing the numbers.
+    // The test prints the numbers, and then exits with an error if too much leaks.
     let go = go.stderr(Stdio::inherit()).output().map_err(|e| format!("go: {e}"))?;
     for (language, host) in hosts {
         let text = host.join().map_err(|_| format!("the thread for {language} ended"))??;

@@ -158,7 +158,7 @@ struct Flooded {
     ns: f64,
 }
 
-/// Result for a program that gets a million events per second. ecli itself reports how many it printed.
+/// The result of a program that gets a million events per second. ecli itself reports how many it printed.
 fn flooded(command: &mut Command, built: &Built) -> Result<Flooded> {
     const RATE: &str = "1000000";
     const SECONDS: &str = "2";

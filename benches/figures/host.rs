@@ -11,7 +11,7 @@ use super::Result;
 
 /// Number of wake-ups of each host in the same ten seconds.
 pub fn wakeups(hosts: &[&Host]) -> Result<Vec<u64>> {
-    // They print "ready" just before they wait.
+    // The hosts print "ready" just before they wait.
     thread::sleep(Duration::from_millis(500));
     let count = || hosts.iter().map(|host| host.wakeups()).collect::<Result<Vec<u64>>>();
     let before = count()?;
@@ -33,7 +33,7 @@ impl Host {
         if host.first_line()? != "ready\n" {
             return Err(format!("{}: does not get ready", program.display()));
         }
-        // It prints "ready" just before it waits.
+        // The host prints "ready" just before it waits.
         thread::sleep(Duration::from_millis(500));
         Ok(host)
     }
@@ -84,7 +84,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // It may have exited by itself.
+        // The host may have exited by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -72,7 +72,7 @@ fn the_host_sets_the_limit() {
     vm(0, &package).load().unwrap();
 }
 
-/// More than the memory of most machines. The kernel would allocate it page by page.
+/// The array is larger than the memory of most machines. The kernel would allocate it page by page.
 #[test]
 fn a_per_cpu_array_of_all_memory_is_refused_by_default() {
     needs_root!();

@@ -87,7 +87,7 @@ fn every_map_type_is_counted_with_what_the_kernel_allocates_or_a_little_more() {
         let map = vm.map_at(index).unwrap();
         let (name, kernel) = (map.name.to_string_lossy().into_owned(), kernels_figure(map.fd));
         assert!(counted >= kernel, "{name}: counted with {counted} bytes, the kernel has {kernel}");
-        // These are filled later, have an inner map, or have rings that are not part of the map.
+        // These maps are filled later, have an inner map, or have rings that are not part of the map.
         let grows =
             ["LPM_TRIE", "SOCKHASH", "DEVMAP_HASH", "HASH_OF_MAPS", "ARRAY_OF_MAPS", "PERF_EVENT_ARRAY"];
         if !grows.contains(&&*name) {
@@ -118,7 +118,7 @@ fn inner_maps_and_the_rings_of_perf_buffers_are_counted() {
     assert!(bytes("PERF_EVENT_ARRAY") > cpus as u64 * 1024 * 4096 + 100_000 * 8);
 }
 
-/// With 128 possible CPUs, of which all run.
+/// A machine with 128 possible CPUs, all of which are online.
 const LARGE: Machine = Machine { possible_cpus: 128, online_cpus: 128, page: 4096 };
 
 fn map(kind: u32, key_size: u32, value_size: u32, max_entries: u32) -> MapSize {

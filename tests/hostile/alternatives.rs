@@ -174,7 +174,7 @@ fn a_chain_without_a_working_alternative_names_each_with_its_reason() {
     ];
     refused(vm.attach(), Status::Attach, &words);
     clean.nothing_in_kernel();
-    // The same again, and then with the program that loads.
+    // A second attempt fails in the same way. With the program that loads, attach succeeds.
     refused(vm.attach(), Status::Attach, &words);
     vm.prog_set_autoload("enter_works", true).unwrap();
     vm.attach().unwrap();

@@ -114,7 +114,7 @@ fn changed_refused(source: &'static str, change: impl FnOnce(&mut Vec<u8>, &mut 
     open_refused(&with_object(&package, &with_sections(&object, &btf, &ext)), Status::Package, words);
 }
 
-/// As `changed_refused`, for a change in the types.
+/// Does the same as `changed_refused`, for a change in the types.
 #[track_caller]
 fn btf_refused(source: &'static str, change: impl FnOnce(&mut Vec<u8>), words: &[&str]) {
     changed_refused(source, |btf, _| change(btf), words);

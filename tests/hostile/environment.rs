@@ -395,7 +395,7 @@ fn a_kernel_without_btf_is_reported_with_a_remedy() {
     let words = ["no BTF", "/sys/kernel/btf/vmlinux", "btf_path"];
     refused(vm.load(), Status::Unsupported, &words);
     refused(vm.attach(), Status::Unsupported, &words);
-    // Iterators find their types in it.
+    // Iterators need the kernel's BTF too, because they find their types there.
     refused(own(&read(&folder, "everything"), Options::new()).load(), Status::Unsupported, &words);
     clean.nothing_in_kernel();
     drop(vm);

@@ -278,7 +278,7 @@ fn xdp_by_name_and_by_index() {
         fires(XDP, "on_packet", r#"{"interface":"veth1"}"#, || send("veth0"));
         fires(XDP, "on_packet", "", || send("lo"));
         fires(XDP, "on_packet", r#"{"ifindex":1,"flags":2}"#, || send("lo"));
-        // Two of them on one interface are not possible; the second is refused and the first stays attached.
+        // An interface accepts one such program: the second is refused, and the first stays attached.
         let clean = Clean::new();
         let first = opened(&package(XDP));
         first.attach().unwrap();

@@ -147,7 +147,7 @@ fn vm_every_example_attaches_or_reports_why_not() {
             "matrix example {name}: {}",
             answer.as_ref().err().map_or("attaches", |reason| reason.as_str())
         );
-        // This one needs a module, which its own test loads.
+        // The example mdflush needs a module, which its own test loads.
         if answer.is_err() && may_be_relied_on() && name != "mdflush" {
             missed.push(name);
         }

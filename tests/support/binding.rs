@@ -45,5 +45,5 @@ pub fn next_version(package: &str, folder: &Path) -> String {
     path.to_str().expect("the path is UTF-8").to_owned()
 }
 
-/// What the example `replace` prints.
+/// The output of the example `replace`.
 pub const REPLACED: [&str; 3] = ["exit_event", "swapped", "the new version stays"];

@@ -4,9 +4,9 @@
 /// The ways in which a guest receives events, some of which it drops.
 #[derive(Clone, Copy, Debug)]
 pub enum Handler {
-    /// It receives events as JSON, one at a time, and drops every fifth.
+    /// The guest receives events as JSON, one at a time, and drops every fifth.
     Single,
-    /// It receives batches, and drops the first event of each.
+    /// The guest receives batches, and drops the first event of each.
     Batch,
 }
 

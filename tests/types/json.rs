@@ -173,7 +173,7 @@ fn long_strings_of_any_bytes_are_valid_json() {
     for round in 0..2000 {
         let len = random.below(301);
         let mut record = vec![b'x'; len];
-        // Sometimes one odd byte, sometimes all of them.
+        // One byte is random, or nearly all bytes are.
         let odd = if round % 2 == 0 { 1 } else { len };
         for _ in 0..odd.min(len) {
             let at = random.below(len);

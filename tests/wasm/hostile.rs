@@ -41,7 +41,7 @@ fn damaged_headers_are_refused() {
         for bit in 0..8 {
             let mut damaged = module.clone();
             damaged[at] ^= 1 << bit;
-            // Without these bytes it is not recognised as a WASM module.
+            // Without the first four bytes, the file is not recognised as a WASM module.
             let words: &[&str] = if at < 4 { &["not a WASM module"] } else { &["module", "header"] };
             refused(open(&damaged), Status::Package, words);
         }
@@ -86,7 +86,7 @@ fn flipped_bits_do_not_crash_the_host() {
                 continue;
             }
             ran += 1;
-            // It may do anything except harm the host. A loop that the flip causes is ended.
+            // The module may do anything except harm the host. A loop that the flip causes is ended.
             drop(run_for_a_while(&vm));
         }
     }

@@ -28,7 +28,7 @@ fn stopped(module: &[u8]) {
         });
         vm.wasm_run(&["guest"], Format::Json, |event: &Event<'_>| {
             if event.kind == EventKind::Output {
-                // Only the first one is received.
+                // Only the first message is received.
                 let _ = started.send(());
             }
             Flow::Continue

@@ -227,7 +227,7 @@ pub struct Guests {
 }
 
 impl Guests {
-    /// Made with a package and an object of the program `CALLS`, for them to load.
+    /// Builds the guests with a package and an object of the program `CALLS`, which they load.
     pub fn new(package: &[u8], object: &[u8]) -> Guests {
         let modules = GUESTS.iter().map(|exports| module(exports, package, object)).collect();
         let package_len = package.len() as u32;

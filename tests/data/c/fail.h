@@ -216,7 +216,7 @@ void free(void *piece) {
     __libc_free(piece);
 }
 
-// With size 0 this is free.
+// realloc with size 0 frees the block.
 void *realloc(void *old, size_t size) {
     if (size && NO_ROOM(realloc))
         return NULL;

@@ -4,8 +4,8 @@
 // probed the kernel's features: it probes once per process, and treats a feature as missing if its probe
 // fails.
 //
-// Then the same with the n-th allocation by libbpf, libelf, zlib, WAMR or the C library. An allocation
-// failure in Rust code may abort the process with Rust's message.
+// Then it does the same with the n-th allocation by libbpf, libelf, zlib, WAMR or the C library. An
+// allocation failure in Rust code may abort the process with Rust's message.
 #include "test.h"
 
 #include "fail.h"

@@ -28,7 +28,7 @@ static void destroy_in_a_child(eunomia_vm *vm) {
     pid_t child = fork();
     if (child == 0) {
         eunomia_destroy(vm);
-        // Other threads and perf buffers use their resources until here, also for a memory checker.
+        // The resources of other threads and perf buffers stay in use until exec, also for a memory checker.
         execl("/bin/true", "true", (char *)NULL);
         _exit(1);
     }
