@@ -98,7 +98,7 @@ impl Need<'_> {
         dispatchers: u64,
         known: &[CString],
     ) -> Need<'a> {
-        // The program, its slots, and what all of them read.
+        // A dispatcher has a program, slots, and the number that all dispatchers read.
         let programs = programs(opened, elf) + dispatchers * (PROGRAM + 2 * opened.machine.page);
         let mut need = Need { sum: programs, largest: programs, map: None, kept: 0, pinned: Vec::new() };
         let made = opened.maps.iter().zip(opened.object.maps()).filter(|(_, raw)| raw.autocreate());
@@ -134,8 +134,8 @@ impl Drop for Charge {
     }
 }
 
-/// Refuses programs that allocate objects at run time. Nothing limits the objects of these functions, and they are not
-/// charged to a memory cgroup.
+/// Refuses programs that allocate objects at run time. Nothing limits the objects that these functions allocate, and
+/// they are not charged to a memory cgroup.
 fn check_objects(opened: &Opened) -> Result<()> {
     for name in ["bpf_obj_new_impl", "bpf_percpu_obj_new_impl"] {
         if opened.btf.has_function(name) {
@@ -152,7 +152,7 @@ fn check_objects(opened: &Opened) -> Result<()> {
 /// Estimates the bytes of programs and types. The kernel keeps the instructions, the machine code and the line
 /// information of a program (32 bytes for each instruction of 8 bytes), and a few pages. It keeps the types, and the
 /// offset of each. libbpf gives each program its own copy of the functions in .text that it calls; the estimate assumes
-/// all of them.
+/// that each program calls all of them.
 fn programs(opened: &Opened, elf: &[u8]) -> u64 {
     const FACTOR: u64 = 4;
     let text: usize = elf::sections(elf, ".text").unwrap_or_default().into_iter().map(<[u8]>::len).sum();

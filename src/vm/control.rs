@@ -75,9 +75,10 @@ impl Vm {
         Ok(())
     }
 
-    /// Makes the programs not run (`true`), or run again, while they stay attached: in one step for all programs. What happens while
-    /// they are suspended is not counted as lost. It lasts over detach and attach; a [`replace`](Vm::replace) ends it. This requires programs that are attached through
-    /// dispatchers: a vm with [`Options::replaceable`](crate::Options::replaceable), see there.
+    /// Suspends (`true`) or resumes all programs, in one step. Suspended programs stay attached, but they do not run.
+    /// Hits of their hooks in that time are not counted as lost. The suspension stays in effect over detach and attach;
+    /// a [`replace`](Vm::replace) ends it. All programs must be attached through dispatchers: see
+    /// [`Options::replaceable`](crate::Options::replaceable).
     ///
     /// # Errors
     ///

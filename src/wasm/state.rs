@@ -116,7 +116,7 @@ impl<'a> State<'a> {
         })
     }
 
-    /// Detaches and unloads what the guest has left.
+    /// Detaches and unloads everything that the guest has left loaded.
     pub fn finish(self) -> Result<()> {
         let State { outlet, programs, objects, .. } = self;
         let outlet = outlet.into_inner();

@@ -73,12 +73,13 @@ pub struct Session {
     shapes: Vec<Arc<Shape>>,
     /// The values that the host has set before load. A retry after a failed load sets them again.
     set_vars: Vec<Option<Vec<u8>>>,
-    /// The command line, and the indices of the variables that it was the last to set.
+    /// The command line.
     args: Vec<String>,
+    /// The indices of the variables whose value was set last by the command line.
     set_by_args: Vec<usize>,
-    /// The same for sizes of maps, by index.
+    /// The sizes of maps that the host has set before load, by index.
     set_sizes: Vec<(usize, u32)>,
-    /// The same for programs, by index.
+    /// The programs for which the host has set before load whether they are loaded, by index.
     set_autoload: Vec<(usize, bool)>,
     /// Whether another version is running, and this one will take over its hooks.
     is_successor: bool,
@@ -97,11 +98,11 @@ pub struct Session {
 /// The roles of processes for a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// This one loads it and reads its events.
+    /// This process loads the package and reads its events.
     Here,
-    /// This one has loaded it, another one reads its events.
+    /// This process has loaded the package; another one reads its events.
     ReadElsewhere,
-    /// Another process has loaded the package; this one reads its events.
+    /// Another process has loaded the package; this process reads its events.
     LoadedElsewhere,
 }
 
@@ -184,7 +185,8 @@ impl Session {
         self.load_sharing(None)
     }
 
-    /// Loads the object and interns the types of events and map values: an equal type from `kept` replaces each, or it is added.
+    /// Loads the object and interns the types of events and map values: each is replaced by an equal type from `kept`,
+    /// or added to `kept`.
     pub fn load_sharing(&mut self, kept: Option<&mut Vec<Arc<Type>>>) -> Result<Sources> {
         let _low = self.reserve_descriptors()?;
         let (exports, pages) = (self.exports(kept)?, self.perf_pages());
@@ -258,7 +260,7 @@ impl Session {
     fn reserve_descriptors(&self) -> Result<os::LowNumbers> {
         const SPARE: usize = 8;
         let (maps, progs) = (self.opened.maps.len(), self.progs.len());
-        // A perf buffer needs one for each CPU. Open has already read the number of CPUs.
+        // A perf buffer needs one descriptor for each CPU. Open has already read the number of CPUs.
         let cpus = |map: &Arc<Map>| {
             if map.kind == map_type::PERF_EVENT_ARRAY { possible_cpus().unwrap_or(1) } else { 1 }
         };
