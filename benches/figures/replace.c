@@ -31,7 +31,8 @@ static int take(void *arg, const eunomia_event *event) {
     unsigned long long now = now_ns(), before = last_ns;
 
     (void)arg;
-    if (now - before > longest_ns)
+    // Another window may have begun after `now` was read.
+    if (now > before && now - before > longest_ns)
         longest_ns = now - before;
     last_ns = now;
     if (event->kind == EUNOMIA_EVENT_SAMPLE && *(const uint64_t *)event->data == wanted && !delivered_ns)
