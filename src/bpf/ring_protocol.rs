@@ -58,7 +58,7 @@ pub struct Reader {
     size: u64,
     /// The first word of the last record that was looked at.
     last: u32,
-    /// A bit for each of the last records, the newest in the lowest bit. It is set if the first word of the record
+    /// A bit for each of the last records, the newest in the lowest bit. The bit of a record is set if its first word
     /// differs from that of the record before.
     changes: u32,
     /// The bits of `changes` that must be clear before the next record is expected to be like the last one.
@@ -83,7 +83,7 @@ const RUN: u64 = 8192;
 pub struct Run {
     /// The position of the data of the first record.
     pub position: u64,
-    /// The length of each.
+    /// The length of each record.
     pub len: usize,
     /// The distance between their positions.
     pub step: u64,
@@ -214,7 +214,7 @@ impl Reader {
             }
             (self.end, self.last, self.changes) = (end, last, changes);
             self.step = self.expected_step();
-            // The records before it are delivered first.
+            // The records before the damaged one are delivered first.
             if is_damaged && position == self.position {
                 return Err(Damaged);
             }

@@ -127,7 +127,7 @@ impl<F: Flag, E: Event, P: ChunkQueue> Handover<F, E, P> {
     pub fn exchange(&self, mut done: Vec<u8>) -> Result<Vec<u8>, Vec<u8>> {
         let Some(next) = self.full.pop() else { return Err(done) };
         done.clear();
-        // The first `done` is not one of the chunks of the pool; the queue is full and drops it.
+        // The first `done` is not one of the chunks of the pool, so the queue, which is then full, drops it.
         self.free.push(done);
         Ok(next)
     }

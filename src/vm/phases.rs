@@ -149,8 +149,8 @@ impl Vm {
     /// attaches it to added hooks, where it does not run yet. [`Prepared::flip`] switches to the new version; dropping
     /// the result unloads it.
     ///
-    /// Until then the running version keeps running. Another replace, commit or rollback returns [`Status::Busy`]. What the host sets
-    /// after this call does not reach the prepared version.
+    /// Until then the running version keeps running. Another replace, commit or rollback returns [`Status::Busy`].
+    /// Settings that the host changes after this call do not apply to the prepared version.
     ///
     /// # Errors
     ///
@@ -260,7 +260,7 @@ impl Vm {
         self.settle(locks, old, report, ReplaceOptions::default())
     }
 
-    /// Moves the sources of the kept version from the retired ones, or back.
+    /// Moves the sources of the kept version out of the retired versions, or back into them.
     fn move_kept(&self, locks: &mut Locks<'_>, old: &mut Version) {
         let delivery = &mut locks.delivery;
         delivery.swap_kept(&mut old.sources);
@@ -272,9 +272,9 @@ impl Vm {
         );
     }
 
-    /// Returns whether every event of older versions has been delivered and none can follow: no program of them runs, and their
-    /// buffers are empty. True without a replace. In a vm whose events another process reads, the result is true when
-    /// that process has read them.
+    /// Returns whether every event of older versions has been delivered and none can follow: none of their programs
+    /// runs, and their buffers are empty. True without a replace. In a vm whose events another process reads, the
+    /// result is true when that process has read them.
     ///
     /// # Errors
     ///

@@ -21,12 +21,12 @@ pub struct Replaced {
     pub unchanged: bool,
     /// Nanoseconds of the preparation: opening, comparing, loading and attaching.
     pub load_ns: u64,
-    /// Nanoseconds in which no call could deliver, apart from the grace period of an ordered replace.
+    /// Nanoseconds in which no call could deliver events, apart from the grace period of an ordered replace.
     pub flip_ns: u64,
     /// Nanoseconds of the wait for programs of the old version that still ran.
     pub grace_ns: u64,
-    /// Whether that wait was long enough. If the kernel offers no way to wait, the library waits for 100 ms and this is
-    /// false.
+    /// Whether that wait was long enough. If the kernel offers no way to wait, the library waits for 100 ms and this
+    /// field is false.
     pub is_grace_over: bool,
     pub(super) programs: String,
     pub(super) maps: String,

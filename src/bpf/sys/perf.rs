@@ -112,7 +112,7 @@ impl Perf {
                 let (record, after) = match buffer.record_at(next, copies) {
                     Ok(Some(found)) => found,
                     Err(damaged) if batch.is_empty() => return Err(damaged),
-                    // The records before it are delivered first.
+                    // The records before the damaged one are delivered first.
                     _ => break,
                 };
                 match record {
@@ -142,7 +142,7 @@ impl Perf {
             for (index, (start, (_, len))) in starts.zip(batch.iter()).enumerate() {
                 spans.put(index, bytes(&copies[start..], *len));
             }
-            // SAFETY: the loop has put these.
+            // SAFETY: the loop has stored that many spans.
             let go_on = receiver.records(buffer.cpu, unsafe { spans.first(batch.len()) }, total);
             drop(released);
             if !go_on {
@@ -279,7 +279,7 @@ impl Buffer {
         unsafe { self.data.add(position as usize & (self.size - 1)) }
     }
 
-    /// Copies the bytes at `position`, at most the whole buffer, which may wrap around.
+    /// Copies the bytes at `position`, at most the size of the buffer. They may wrap around its end.
     #[inline(always)]
     fn copy(&self, position: u64, into: &mut [u8]) {
         let start = position as usize & (self.size - 1);
@@ -293,14 +293,14 @@ impl Buffer {
     }
 }
 
-/// The first `len` bytes of `words`, which has as many.
+/// Returns the first `len` bytes of `words`, or all bytes if there are fewer.
 fn bytes(words: &[u64], len: usize) -> &[u8] {
     let len = len.min(size_of_val(words));
     // SAFETY: numbers have no padding, and the length is within the slice.
     unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), len) }
 }
 
-/// The first `len` bytes of `words`, which has as many.
+/// Returns the first `len` bytes of `words`, or all bytes if there are fewer.
 fn bytes_mut(words: &mut [u64], len: usize) -> &mut [u8] {
     let len = len.min(size_of_val(words));
     // SAFETY: any bytes are valid numbers, and the length is within the slice.
