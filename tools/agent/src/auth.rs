@@ -22,7 +22,7 @@ pub enum Role {
     Read,
     /// Start, change and stop tasks. Programs in the kernel can do what root can, so this role is equal to root.
     Operate,
-    /// The same as `Operate` at present.
+    /// At present, this role has the same rights as `Operate`.
     Admin,
 }
 

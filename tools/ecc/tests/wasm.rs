@@ -152,7 +152,7 @@ fn the_generated_module_builds_with_one_command() {
     assert_eq!(module.exports(), ["_initialize", "bpf_main", "free", "malloc", "memory", "process_event"]);
     assert!(module.size < MAX_MODULE, "{} bytes", module.size);
     assert!(module.functions.contains("process_event") && !module.has_debug_information, "{module:?}");
-    // Its own copy of the headers takes precedence.
+    // The copy of the headers in the guest's directory takes precedence.
     fs::write(project.path("eunomia-include/wasm-app.h"), "#error mine\n").unwrap();
     assert!(String::from_utf8_lossy(&project.run(&["build-wasm"]).stderr).contains("error: mine"));
 }
@@ -357,7 +357,7 @@ fn guests_see_events_with_the_layout_of_the_program() {
     let project = Project::new("layout").file("event.h", EVENT).source("tool.bpf.c", &source);
     project.compile(&["gen-wasm-skel"]);
 
-    // Both structs in one program for this machine, which gives the first the layout of the BPF program.
+    // One program for this machine contains both structs. On this machine, the first one has the layout of the BPF program.
     let all = || MEMBERS.iter().chain(&BIT_FIELDS);
     let sets: String = all().map(|(member, value)| format!("original.{member} = {value};\n")).collect();
     let compares: String = all()

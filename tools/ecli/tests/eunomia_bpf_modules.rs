@@ -81,7 +81,7 @@ int main(int argc, const char **argv)
 }
 "#;
 
-/// Its handler, as there; `MORE` is what follows the printing.
+/// The handler of the module, as in that manual. `MORE` is replaced by the code that follows the printing.
 const HANDLER: &str = r#"
 int process_event(int ctx, char *e, int str_len)
 {

@@ -231,7 +231,7 @@ fn ctrl_c_does_not_wait_for_a_reader_that_hangs_from_the_start() {
     needs_root!();
     let bystander = Bystander::start();
     let only = bystander.pid().to_string();
-    // Shorter than the kernel's symbols may take.
+    // The run is interrupted after a shorter time than reading the kernel's symbols may take.
     let mut run = Command::new("timeout")
         .args(["--foreground", "-k", "6", "-s", "INT", "2", env!("CARGO_BIN_EXE_ecli")])
         .args(SYMBOLS)

@@ -17,7 +17,7 @@ fn unshared(mapping: &[&str], args: &[&str]) -> Ran {
 #[test]
 fn root_of_another_user_namespace_gets_a_hint() {
     needs_root!();
-    // Root there, and nobody there.
+    // ecli runs as root in the namespace, and then as nobody.
     for mapping in [&["--map-root-user"][..], &[]] {
         for command in ["run", "check"] {
             let ran = unshared(mapping, &[command, &package("opensnoop")]);

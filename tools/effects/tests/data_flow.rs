@@ -195,7 +195,7 @@ fn writes_to_packets_are_seen_wherever_the_pointer_was_kept() {
     };
     assert_eq!(time(copy(2, 2)), [MAY_CHANGE]);
     assert_eq!(time(copy(2, 10)), NOTHING);
-    // The called function gets it as an argument.
+    // The called function gets the pointer as an argument.
     let argument = [insn(0x61, 1, 1, 0, 0), call_function(2), set(0, PASS), exit(), write(1), exit()];
     assert_eq!(effects(XDP, &argument), [CHANGES]);
     // The function gets a pointer to the stack of its caller. It stores a pointer to the packet there, over the

@@ -71,7 +71,7 @@ fn each_type_of_program_of_the_kernel_has_a_rule_for_its_results_or_is_other() {
             [name.clone(), format!("#{number}")].contains(&names::program(number)),
             "type {number} is {name}"
         );
-        // Their result is computed.
+        // The result of the program is computed, so it can be any number.
         let found = effects(number, &[RESULT_IN_REGISTER, exit()]);
         assert_eq!(found.is_empty(), WITHOUT_RESULTS.contains(&&*name), "{name}: {found:?}");
     }
@@ -85,7 +85,7 @@ fn each_type_of_program_of_the_kernel_has_a_rule_for_its_results_or_is_other() {
 fn each_type_of_map_of_the_kernel_has_its_name() {
     for (name, number) in Types::of_kernel().constants("bpf_map_type") {
         let Some(name) = name.strip_prefix("BPF_MAP_TYPE_").map(str::to_lowercase) else { continue };
-        // Names that newer kernels no longer use.
+        // Newer kernels have appended this word to some names.
         let name = name.trim_end_matches("_deprecated").to_owned();
         let known = names::map(number as u32);
         assert!(

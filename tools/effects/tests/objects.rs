@@ -46,7 +46,7 @@ fn the_same_in_a_function_that_the_program_calls() {
     let over: Vec<(u64, u32)> = calls.map(|call| (call, license)).collect();
     assert!(!over.is_empty());
     elf.add_relocations(4, text, &over);
-    // Also over the call of the function.
+    // Relocations of the call of the function do not hide it either.
     let section = elf.section("tp/syscalls/sys_enter_getpgid");
     elf.add_relocations(4, section, &[(0, license), (8, license), (16, license)]);
     assert_eq!(effects(&elf.0, "evil"), SIGNALS);
@@ -277,7 +277,7 @@ fn a_pinned_map_is_shown_whatever_its_symbol_is_called() {
     let mut elf = Elf(compile(source));
     let shared = "shares the pinned map /sys/fs/bpf/other with others";
     assert_eq!((effects(&elf.0, "p").as_str(), effects(&elf.0, "q").as_str()), ("", shared));
-    // Their symbols are swapped, so libbpf finds the pinned map under the name of the other one.
+    // The symbols of the two maps are swapped, so libbpf finds the pinned map under the name of the other one.
     let ((_, plain), (_, other)) = (elf.symbol("plain"), elf.symbol("other"));
     let values = [plain, other].map(|at| elf.0[at + 8..at + 16].to_vec());
     elf.0[plain + 8..plain + 16].copy_from_slice(&values[1]);
@@ -328,7 +328,7 @@ fn programs_are_found_in_sections_of_any_kind() {
     }
 }
 
-/// Programs that share one chain of functions, each of them calling all of it.
+/// Programs that share one chain of functions. Each program calls the whole chain.
 fn shared(count: usize) -> String {
     let mut source = String::from("static noinline int f0(int it) { return bpf_ktime_get_ns() + it; }\n");
     for index in 1..count {

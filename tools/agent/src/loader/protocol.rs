@@ -192,7 +192,7 @@ pub enum Reply {
     },
     /// The tasks.
     Tasks(Vec<Listed>),
-    /// It failed.
+    /// The request failed.
     Failed(Failure),
 }
 

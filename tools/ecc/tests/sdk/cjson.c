@@ -226,7 +226,7 @@ static void test_changing(void) {
     check_prints(object,
                  "{\"a\":1,\"b\":\"two\",\"c\":null,\"d\":true,\"e\":true,\"f\":false,\"g\":[1],\"h\":{}}");
 
-    // The first, the last, one in between.
+    // Replaces and deletes the first item, the last item, and one between them.
     CHECK(cJSON_ReplaceItemInObject(object, "A", cJSON_CreateNumber(2)));
     CHECK(cJSON_ReplaceItemInObjectCaseSensitive(object, "h", cJSON_CreateString("last")));
     CHECK(cJSON_ReplaceItemInArray(list, 0, cJSON_CreateNumber(3)));

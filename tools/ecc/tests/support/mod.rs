@@ -118,7 +118,7 @@ pub fn one_error(output: &Output) -> String {
 
 /// The output of bpftool.
 pub fn bpftool(arguments: &[&str]) -> String {
-    // It is in sbin, which may not be in $PATH.
+    // bpftool is in sbin, which may not be in $PATH.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let output = Command::new("bpftool").args(arguments).env("PATH", path).output().expect("bpftool runs");
     let messages = [&output.stdout[..], &output.stderr].concat();

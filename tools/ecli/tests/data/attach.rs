@@ -1,4 +1,4 @@
-//! Targets of programs: keys, places in a binary, names with commas.
+//! Targets of programs: keys, positions in a binary, names with commas.
 
 use std::process::{Child, Command, Stdio};
 
@@ -164,7 +164,7 @@ fn a_binary_is_known_by_its_build_id() {
     assert_eq!(ran.code, Some(2), "{}", ran.err);
     assert!(ran.err.contains(&format!("{target}: its build id is {id:?}, not \"00{id}\"")), "{}", ran.err);
 
-    // The file that a process has mapped, even if its path has changed since.
+    // The target is the file that a process has mapped, even if the file was removed since.
     let mut process = Command::new(&target).arg("forever").spawn().expect("it starts");
     let pid = process.id();
     std::fs::remove_file(&target).expect("it is there");

@@ -254,7 +254,7 @@ fn a_registry_by_https_leads_nowhere_without_it() {
         serve(&world.safe);
         world.safe.on(path, Reply::Redirect(format!("{}{path}", world.plain.url)));
         world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["from https to"]);
-        // Nor does a redirect through a third server change that.
+        // The same holds for a redirect through a third server.
         world.safe.on(path, Reply::Redirect(format!("{}/detour", world.other.url)));
         world.other.on("/detour", Reply::Redirect(format!("{}{path}", world.plain.url)));
         world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["from https to"]);
@@ -327,7 +327,7 @@ fn a_redirect_does_not_forward_the_identity_token() {
         world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["the registry responded 30"]);
     }
     assert!(world.other.requests().is_empty(), "{:?}", world.other.requests());
-    // The service itself gets it.
+    // The service itself gets the password.
     world.safe.on("/token", Reply::Content(br#"{"token": "t0ken"}"#.to_vec()));
     world.ecli(&["inspect", &image(&world.safe)]).worked();
     assert!(world.safe.sent("authorization").iter().all(|line| line == "authorization: Bearer t0ken"));
@@ -427,7 +427,7 @@ fn a_local_registry_cannot_redirect_to_another_machine_over_plain_http() {
     server
         .on("/v2/a/b/blobs/uploads/", Reply::Full(202, vec!["Location: http://192.0.2.1/up".into()], vec![]));
     ecli(&["push", "-m", "p.json", &image(&server)]).refused(SOURCE, &["refusing upload to insecure"]);
-    // It is contacted without a proxy, which would see the password.
+    // ecli contacts the registry without a proxy, because a proxy would see the password.
     assert!(proxy.requests().is_empty(), "{:?}", proxy.requests());
     // A redirect to this machine is followed.
     serve(&server);

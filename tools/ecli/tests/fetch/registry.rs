@@ -77,7 +77,7 @@ fn a_pushed_program_can_be_pulled_and_inspected() {
         assert!(pushed.out.contains("@sha256:"), "{pushed:?}");
         registry.ecli(&["pull", "-o", "got", &image]).worked();
         assert_eq!(fs::read(place.path("got")).unwrap(), bytes);
-        // Its digest names the same image.
+        // The digest of the image refers to the same image as its tag.
         let digest = pushed.out.trim().split_once('@').unwrap().1.to_owned();
         registry.ecli(&["pull", "-o", "got", &format!("{}@{digest}", registry.image("tools/it"))]).worked();
     }

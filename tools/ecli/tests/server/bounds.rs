@@ -52,10 +52,10 @@ fn many_connections_do_not_shut_root_out_or_take_memory() {
     let address = server.address.clone().expect("an address");
     server.ok(&["start", &package("bootstrap")]);
     let before = status(server.child.id(), "VmHWM:");
-    // Each sends a part of a request and then nothing.
+    // Each connection sends a part of a request and then nothing.
     let open = |_| {
         let mut stream = TcpStream::connect(&address).expect("a connection");
-        // The server may have closed it already.
+        // The server may have closed the connection already.
         let _ = stream.write_all(b"GET /task HTTP/1.1\r\nHost: loc");
         stream
     };
@@ -63,7 +63,7 @@ fn many_connections_do_not_shut_root_out_or_take_memory() {
     let begun = Instant::now();
     assert_eq!(server.ok(&["list"]), "1 bootstrap Running\n");
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    // As many as one caller may have, and those that are being refused.
+    // The open connections are those that one caller may have, and those that are being refused.
     let open = descriptors(server.child.id());
     assert!(open < 200, "{open} descriptors");
     let used = status(server.child.id(), "VmHWM:") - before;
@@ -87,7 +87,7 @@ fn a_server_without_descriptors_goes_on_when_there_are_some_again() {
     let streams: Vec<TcpStream> =
         (0..160).map(|_| TcpStream::connect(&address).expect("a connection")).collect();
     wait_for("the last descriptor", || descriptors(server.child.id()) >= 96);
-    // It waits between two attempts to accept, and reads events.
+    // The server waits between two attempts to accept a connection, and still reads events.
     let spent = || {
         let text = fs::read_to_string(format!("/proc/{}/schedstat", server.child.id())).expect("a process");
         text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).expect("a number")
@@ -101,7 +101,7 @@ fn a_server_without_descriptors_goes_on_when_there_are_some_again() {
     drop(streams);
     let has_marker = |text: String| text.contains("marker-none-left");
     wait_for("the event", || has_marker(server.client(&["log", "1"]).out));
-    // Not even a descriptor for a package is left: it is refused, and leaves nothing.
+    // Packages are started until no descriptor is left. The next one is refused, and leaves nothing behind.
     let mut refused = None;
     let mut started = Vec::new();
     for number in 0..96 {
@@ -187,7 +187,7 @@ fn a_read_only_state_starts_nothing_and_stops_what_runs() {
     let server = on_small_disk(folder(), 1024);
     server.ok(&["start", "-n", "one", &package("bootstrap")]);
     remount(&server, "ro");
-    // The next server runs what is there. The loader is where the file system is.
+    // The next server runs the tasks of the state. It needs the mount namespace of the loader, in which the file system is mounted.
     let loader = server.loader();
     let inside = ["nsenter", "--mount", "--target", &loader.to_string()];
     let server = Server::start_as(server.kill(), &inside, &[]);
@@ -196,7 +196,7 @@ fn a_read_only_state_starts_nothing_and_stops_what_runs() {
         server.request("POST", "/v1/tasks", &json!({"package": package_value(&package("hello"))}));
     assert_eq!((code, &error["status"]), (507, &json!("state")), "{error}");
     assert!(error["message"].as_str().unwrap().contains("Read-only file system"), "{error}");
-    // The task is stopped even so, because the caller may be in a hurry. The response reports that the next server starts it again.
+    // The task is stopped nevertheless, because stopping it may be urgent. The response reports that the next server starts it again.
     let (code, error) = server.request("DELETE", "/v1/tasks/1", &Value::Null);
     assert_eq!((code, &error["status"]), (507, &json!("state")), "{error}");
     let message = error["message"].as_str().unwrap();

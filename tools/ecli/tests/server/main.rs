@@ -92,12 +92,12 @@ impl Server {
         Server::start_as(folder, &[], options)
     }
 
-    /// The same, with words before the command.
+    /// Starts a server with these words before the command.
     fn start_as(folder: tempfile::TempDir, before: &[&str], options: &[&str]) -> Server {
         Server::start_with(folder, env!("CARGO_BIN_EXE_ecli"), before, options)
     }
 
-    /// The same, with another program.
+    /// Starts a server with this program instead of the ecli of this build.
     fn start_with(folder: tempfile::TempDir, program: &str, before: &[&str], options: &[&str]) -> Server {
         let log = folder.path().join("log");
         let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();

@@ -70,7 +70,7 @@ fn the_loader_survives_what_is_hostile_to_its_parsers() {
     let good = std::fs::read(package("bootstrap")).unwrap();
     assert_eq!(loader.load(1, &good), Ok(()));
     let before = loader.peak();
-    // The parser needs several times as much memory as these have bytes.
+    // Parsing the first two takes several times as much memory as they have bytes.
     let values = format!("{{\"a\":[{}0]}}", "{\"b\":0},".repeat(1 << 20));
     let nested = "[".repeat(8 << 20);
     let text = String::from_utf8(good.clone()).unwrap();

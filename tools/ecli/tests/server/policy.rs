@@ -231,11 +231,11 @@ fn a_refused_package_leaves_no_pinned_map() {
     server.ok(&["start", "-n", "small", "--limit", "memory_mib=1", &small]);
     assert!(path.exists());
     server.ok(&["stop", "small"]);
-    // A map that was there before stays.
+    // A map that was pinned before stays.
     let ran = server.client(&["start", "--limit", "memory_mib=1", &large]);
     assert!(ran.code != Some(0) && path.exists(), "{}", ran.err);
     fs::remove_file(path).unwrap();
-    // Nor does a refused replacement leave one.
+    // A refused replacement leaves no pinned map either.
     let (_plain, plain) =
         compiled("SEC(\"tp_btf/sched_process_exec\") int on_exec(void *ctx) { return 0; }\n");
     server.ok(&["start", "-n", "plain", "--limit", "memory_mib=1", &plain]);

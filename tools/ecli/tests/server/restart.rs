@@ -86,7 +86,7 @@ fn a_task_is_marked_each_time_it_is_attached() {
         let file = folder.path().join("state/tasks/1.json");
         let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         assert_eq!(record["attaching"], json!(boot.trim()), "after the first start: {is_first}");
-        // Makes the files those of a task that has run for a while, and removes the number of the next task.
+        // Changes the files as if the task had run for a while and the number of the next task were lost.
         record["attaching"] = Value::Null;
         fs::write(&file, record.to_string()).unwrap();
         fs::write(folder.path().join("state/next"), "?").unwrap();

@@ -61,7 +61,7 @@ fn a_file_has_each_event_once_over_full_files_and_killed_servers() {
     full(1);
     server = Server::start_in(server.kill(), &options);
     full(2);
-    // Another task cannot write the same file, and none writes elsewhere.
+    // Another task cannot write to the same file, and no task writes to a file outside of the allowed directories.
     let body = |name: &str, file: &str| json!({"package": package_value(&package("bootstrap")), "name": name, "sink": {"file": file}});
     let (_, error) = server.request("POST", "/v1/tasks", &body("b", file));
     assert!(error["message"].as_str().unwrap().ends_with("another task writes it"), "{error}");
@@ -82,7 +82,7 @@ fn a_file_has_each_event_once_over_full_files_and_killed_servers() {
     let lines = lines(&path);
     assert!(lines.iter().all(|line| line["lost"].is_null() && line["map"] == "events"));
     let mut numbers: Vec<u64> = lines.iter().map(|line| line["event"]["number"].as_u64().unwrap()).collect();
-    // Programs on several CPUs take a number before they send.
+    // Programs take a number before they send the event, so events of several CPUs can be out of order.
     numbers.sort_unstable();
     let missing = (0..).zip(&numbers).find(|(expected, found)| expected != *found);
     // A server that is killed may leave one event twice.

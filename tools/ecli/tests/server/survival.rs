@@ -169,7 +169,7 @@ fn no_event_is_lost_when_the_server_is_killed_while_a_version_is_replaced() {
         let endpoint = server.endpoint();
         let (path, again) = (packages[(round + 1) % 2].1.clone(), packages[round % 2].1.clone());
         let updates = std::thread::spawn(move || {
-            // Until the server is gone.
+            // An update fails when the server has been killed.
             let update =
                 |path: &String| run(&["client", "-e", &endpoint, "update", "1", path]).code == Some(0);
             [&path, &again].into_iter().cycle().take_while(|path| update(path)).count()
@@ -228,7 +228,7 @@ fn a_killed_loader_is_followed_by_one_that_runs_the_same() {
     assert!(new.iter().any(|line| line["event"]["comm"] == "marker-after"), "with the same cursor");
 }
 
-/// Not a test of its own: the next one runs it in a process that it kills.
+/// Not a test of its own: the next test runs this one in another process, and kills that process.
 #[test]
 #[ignore = "it waits for its end"]
 fn part_that_is_killed() {
@@ -327,7 +327,7 @@ fn state_and_kernel_agree_after_kills_at_random_moments() {
     }
 }
 
-/// Starts, updates, pauses and stops tasks until the server is gone.
+/// Starts, updates, pauses and stops tasks until a request fails, because the server was killed.
 fn change_until_it_fails(socket: &Path, packages: &[Value; 2]) {
     let send = |method: &str, path: &str, body: &Value| {
         use std::io::{Read, Write};
@@ -355,7 +355,7 @@ fn change_until_it_fails(socket: &Path, packages: &[Value; 2]) {
     let _ = (0..).try_for_each(round);
 }
 
-/// The tasks of the server, the files of the state and the links of the loader are the same.
+/// Checks that the tasks of the server, the files of the state and the links of the loader agree.
 #[track_caller]
 fn check_state(server: &Server, round: u64) {
     let tasks = server.request("GET", "/v1/tasks", &Value::Null).1;

@@ -63,7 +63,7 @@ fn a_new_version_takes_over_without_losing_or_repeating_an_event() {
     // If two reads in a row find the same lines, all events have been read.
     wait_for("the last event", || std::mem::replace(&mut before, count()) == before);
     let events = server.events("1");
-    // Each version has its own buffer, so the order of events around a switch is that of reading.
+    // Each version has its own buffer, so events around a switch may be read in another order than they were sent.
     let mut numbers: Vec<u64> = events.iter().map(|event| event["number"].as_u64().unwrap()).collect();
     numbers.sort_unstable();
     assert!(numbers.iter().copied().eq(0..events.len() as u64), "each event once over all versions");
@@ -211,7 +211,7 @@ int BPF_PROG(on_exec, struct task_struct *task)
     );
     let (path, marker) = (folder.path().join("package.json"), Marker::new());
     server.ok(&["start", "-j", path.to_str().unwrap()]);
-    // This one reads nothing until all events have been written.
+    // This reader reads nothing until all events have been written.
     let mut slow = follow(&server, "1", "now");
     marker.run("marker-many");
     let total = || server.request("GET", "/v1/tasks/1/stats", &Value::Null).1["events"].as_u64().unwrap();

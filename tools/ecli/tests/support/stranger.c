@@ -62,8 +62,8 @@ static void *file_loop(void) {
     off_t size = lseek(to, 0, SEEK_CUR);
     size_t offset = (char *)loop_in_a_file - &__executable_start, page = offset & ~4095UL;
     char *code = mmap(NULL, 8192, PROT_READ | PROT_EXEC, MAP_PRIVATE, to, page);
-    // The code stays in the file. The symbols and sections after it are cut off and replaced by zeros again
-    // and again. The ELF header places the sections far beyond the code.
+    // The code stays in the file. The symbols and sections after it are repeatedly cut off and
+    // replaced by zeros. The ELF header places the sections far beyond the code.
     start_changing(copy, page + 8192, size > 1 << 28 ? size : 1 << 28);
     return code + (offset - page);
 }
