@@ -152,14 +152,15 @@ impl Opened {
         Ok(Opened { object, maps, phase: Phase::Opened, ..self })
     }
 
-    /// Opens the object again after a failed load. libbpf has then removed everything from the kernel.
+    /// Opens the object again after a failed load, in which libbpf has removed everything from the kernel.
     pub fn renew(&mut self, elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<()> {
         self.object = open_again(elf, &self.btf, config, log, &mut self.maps)?;
         self.phase = Phase::Opened;
         Ok(())
     }
 
-    /// Interns the types of keys and values: replaces each by an equal one from `kept`, or adds it. The host has no pointer to them yet.
+    /// Interns the types of keys and values: replaces each by an equal one from `kept`, or adds it. This is possible
+    /// because the host has no pointer to these types yet.
     pub fn share_map_types(&mut self, kept: &mut Vec<Arc<Type>>) -> Result<()> {
         self.maps.iter_mut().try_for_each(|map| {
             let map = unshared(map)?;
@@ -372,7 +373,8 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
         OpenOptions { name: &name, kernel_btf: kernel_btf.as_deref(), pin_path: pin_path.as_deref() };
     let (opened, printed) = log::capture(log, || {
         let object = Object::open(elf, &options)?;
-        // A definition may name the type of the records. That gives the ring buffer a value size, which the kernel refuses.
+        // The definition of a ring buffer may name the type of its records. libbpf then sets a value size, which the
+        // kernel refuses.
         object.maps().filter(|map| map.kind() == map_type::RINGBUF).try_for_each(MapRef::clear_sizes)?;
         // libbpf would map an arena at its requested address, over any mapping of the host there.
         object.maps().filter(|map| map.kind() == map_type::ARENA).try_for_each(MapRef::clear_address)?;
@@ -476,7 +478,7 @@ fn unknown_section(prog: ProgRef<'_>) -> Error {
     prog.about(Error::new(Status::Package, format_args!("libbpf does not support section {section:?}")), "")
 }
 
-/// libbpf accepts names of up to 63 characters.
+/// Returns a valid name for an object. libbpf accepts names of up to 63 characters.
 fn object_name(name: &str) -> CString {
     let name: String = name.chars().filter(char::is_ascii_graphic).take(63).collect();
     CString::new(if name.is_empty() { "eunomia".into() } else { name }).unwrap_or_default()

@@ -45,7 +45,8 @@ enum Next {
     Empty,
 }
 
-/// The one reader of a ring buffer. The kernel keeps its position, so a reader continues where the last one stopped.
+/// The one reader of a ring buffer. The kernel keeps its position, so a reader continues where the previous one
+/// stopped.
 ///
 /// Mostly, records have the same length. The position of a record then need not wait for the length of the one before it: see
 /// [`Reader::next`].

@@ -383,7 +383,7 @@ impl Sources {
         Ok(count)
     }
 
-    /// Gives the sources turns until none has more records.
+    /// Gives the sources turns until none has more records, or until `budget` events have been delivered.
     fn turns(&mut self, budget: usize, sink: &mut (impl Sink + ?Sized)) -> Result<usize> {
         let mut total = 0;
         let mut idle = 0;
@@ -424,8 +424,9 @@ impl Sources {
         self.timer.as_ref().and_then(|_| rounds.min())
     }
 
-    /// Sets the timer to the earliest round, unless it is set to that already. A round in progress is still due, and the timer
-    /// has expired. Setting the timer makes it unreadable until then.
+    /// Sets the timer to the earliest round, unless it is set to that already. During a round the timer has expired and
+    /// stays readable, because the round is still due. Setting the timer makes it unreadable until the next round is
+    /// due.
     fn arm(&mut self) -> os::Result<()> {
         let (Some(timer), earliest) = (&self.timer, self.due()) else { return Ok(()) };
         if earliest == self.armed {

@@ -21,7 +21,7 @@ impl Session {
         let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("export: {e}"));
         let mut exported = Exported::new(&self.package);
         let copy = |fd: RawFd| os::duplicate(fd).map_err(failed);
-        // A struct_ops map has its values in a type of the kernel.
+        // Struct_ops maps are left out, because their values have a type of the kernel, not of the object.
         for map in self.maps().iter().filter(|map| map.kind != map_type::STRUCT_OPS) {
             if let Ok(fd) = map.fd() {
                 exported.push(FdRole::Map { name: map.label().into_owned() }, copy(fd.fd())?);

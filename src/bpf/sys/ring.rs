@@ -155,7 +155,7 @@ impl Ring {
 }
 
 /// Positions in a ring buffer: the number of bytes, with the headers of records, since it was created. The kernel keeps both
-/// positions, so the next reader, even in another process, starts where the last one stopped.
+/// positions, so the next reader, even in another process, starts where the previous one stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Positions {
@@ -173,7 +173,7 @@ pub struct Shared {
     producer: NonNull<AtomicU64>,
     data: NonNull<u8>,
     page: usize,
-    /// Selects the offset of a record in the data: 8-aligned, and less than the size.
+    /// The mask that selects the offset of a record in the data: a multiple of 8 below the size.
     mask: usize,
 }
 
