@@ -56,7 +56,7 @@ impl Limits {
             None => Ok(()),
             Some(most) => {
                 let text = format!(
-                    "it would be {bytes} bytes of kernel memory; limits.memory_mib allows {most} MiB"
+                    "its maps would use {bytes} bytes of kernel memory; limits.memory_mib allows {most} MiB"
                 );
                 Err(Failure::new(Status::NoMem, text))
             }

@@ -224,7 +224,7 @@ fn one_of_two_hooks_at_the_same_place_is_used_unless_the_source_decides() {
         let found = ["fentry_f", "kprobe_f", "tp_syscalls_g"]
             .map(|name| named(&programs, name).get("instead_of").cloned().unwrap_or_default());
         assert_eq!(found, expected, "{comments:?}");
-        // The library reads each.
+        // The library accepts each package.
         project.package();
     }
 }

@@ -365,7 +365,7 @@ fn an_annotation_that_the_library_refuses_is_reported_with_its_line() {
     let error = project.error(&["a.bpf.c"]);
     assert!(error.contains("a.bpf.c:7: m: @sample: interval: expected "), "{error}");
 
-    // Values that do not fit the variable. The library finds that when it sets them.
+    // The values do not fit the variable. The library reports this when it sets them.
     for (comment, messages) in [
         ("@value {\"a\": 1}", "@value: an object is not a value of u8"),
         ("@value 256", "@value: 256 does not fit u8"),

@@ -347,7 +347,7 @@ fn kfuncs_that_a_program_declares_itself_do_not_conflict() {
     let declarations = [
         "extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
          extern void bpf_task_release(struct task_struct *p) __weak __ksym;",
-        // A declaration from another kernel, and a function that is not a kfunc there.
+        // The next one declares a kfunc as another kernel does. The last one defines a function with the name of a kfunc.
         "extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
          extern int bpf_task_release(const struct task_struct *p) __weak __ksym;",
         "extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;

@@ -323,7 +323,7 @@ fn the_executable_reports_lost_events() {
     let lost: usize =
         errors.trim().strip_prefix("groups: ").unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(errors.ends_with(" events lost: buffers were full\n"), "{errors}");
-    // A record takes 16 of the 4096 bytes. The records in the buffer are printed, whenever the signal arrives.
+    // A record takes 16 of the 4096 bytes, so at most 256 records fit. Those in the buffer are printed even after the signal.
     assert!((1000 - 256..1000).contains(&lost), "{lost}");
     assert!(rest.len() >= 1000 - lost, "{} lines, {lost} lost", rest.len());
 }

@@ -236,7 +236,7 @@ fn programs_are_named_as_libbpf_names_them() {
     let source = "SEC(\"?xdp\") int later(void *ctx) { return XDP_PASS; }";
     let project = Project::new("later").source("later.bpf.c", source);
     project.compile(&["later.bpf.c"]);
-    // The object records whether it is loaded automatically.
+    // The object specifies whether a program is loaded automatically, so the metadata need not.
     let programs = json!([{"name": "later", "attach": "xdp", "link": true}]);
     assert_eq!(project.meta("later")["bpf_skel"]["progs"], programs);
     assert!(project.object("later").windows(5).any(|bytes| bytes == b"?xdp\0"));

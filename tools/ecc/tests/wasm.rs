@@ -657,7 +657,7 @@ fn several_packages_can_be_embedded_in_one_module() {
         ) == expected
     );
 
-    // The same with build-wasm.
+    // build-wasm embeds the same two packages.
     let guest = "#include \"eunomia-include/helpers.h\"\n#include \"one.ewasm-skel.h\"\n#include \"two.ewasm-skel.h\"\n
         int bpf_main(char *arguments, int len) { (void)arguments; (void)len;
             return load_bpf_program(one_package) < 0 || load_bpf_program(two_package) < 0 ||

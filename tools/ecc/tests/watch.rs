@@ -78,7 +78,7 @@ fn each_change_of_a_source_or_header_is_recompiled() {
     assert_eq!(watching.messages(), "ecc: compiled\n");
     assert_eq!(section(&project), "tc");
 
-    // Written in place, with an error, which leaves the package unchanged.
+    // The header is written in place, with an error. The package stays unchanged.
     fs::write(project.path("deep/values.h"), "#define SECTION missing\n").unwrap();
     let messages = watching.messages();
     assert!(

@@ -50,7 +50,7 @@ pub fn open_beneath(path: &Path, folders: &[PathBuf], rotate: Option<u64>) -> Re
         openat(&parent, name, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP).map_err(|error| failed(&error))?;
     let about = fstat(&file).map_err(|error| failed(&error))?;
     if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile || about.st_nlink != 1 {
-        return Err(failed(&"it is not a regular file with one name"));
+        return Err(failed(&"it is not a regular file, or it has several hard links"));
     }
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| failed(&"another task writes it"))?;
     Ok(file)

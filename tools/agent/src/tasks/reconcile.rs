@@ -97,7 +97,7 @@ impl Tasks {
         if let Some(found) = &found {
             let adopted = match found.is_loaded && found.wanted == task.spec.identity() {
                 true => self.adopt(task, found, numbers),
-                false => Err(ApiError::invalid("it is not loaded, or with other arguments")),
+                false => Err(ApiError::invalid("it is not loaded, or it is loaded with other arguments")),
             };
             match adopted {
                 Err(error) if !error.is_loader_lost() => {
