@@ -459,7 +459,7 @@ class state {
     std::atomic<unsigned> uses_{0};
 };
 
-// A call on a vm. It keeps the vm alive until it ends.
+// A call on a vm. It keeps the vm alive until the call ends.
 class use {
   public:
     explicit use(std::shared_ptr<state> vm) : vm_(std::move(vm)) {
@@ -480,7 +480,7 @@ class use {
     std::shared_ptr<state> vm_;
 };
 
-// A callback called through C. Its exception is kept and rethrown by the call that delivers.
+// A callback called through C. Its exception is kept and rethrown by the call that delivers the event.
 template <class Fn, class Raw, class View> struct callback {
     using result = std::invoke_result_t<Fn &, const View &>;
     static_assert(std::is_void_v<result> || std::is_same_v<result, flow>,
@@ -519,8 +519,8 @@ template <class Fn, class Raw, class View> struct callback {
 class prepared;
 
 // A handle to one package. It can be moved but not copied. One thread at a time may use it; a second one
-// gets EUNOMIA_ERR_BUSY. Any thread may call stop, pause, stats_get, epoll_fd and close, and what changes
-// versions: replace, prepare, commit, rollback and drained.
+// gets EUNOMIA_ERR_BUSY. Any thread may call stop, pause, stats_get, epoll_fd and close, and the functions
+// for versions: replace, prepare, commit, rollback and drained.
 class vm {
   public:
     explicit vm(options options = {}) : state_(std::make_shared<detail::state>()) {
@@ -554,7 +554,7 @@ class vm {
     }
 
     // Unloads the package and frees the vm. Later calls except close fail with EUNOMIA_ERR_INVAL. A call in
-    // progress is stopped, and the vm is freed when it returns.
+    // progress is stopped, and the vm is freed when that call returns.
     void close() noexcept {
         if (state_)
             state_->close();

@@ -301,7 +301,7 @@ impl Error {
         self.about(Subject::File(path.into()))
     }
 
-    /// Sets the hint. A tool can name its own options.
+    /// Sets the hint. A tool can name its own options in the hint.
     pub fn with_hint(mut self, hint: Hint) -> Error {
         self.0.hint = Some(hint);
         self

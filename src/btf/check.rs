@@ -122,7 +122,8 @@ impl Btf {
             let definition = self.entry(part.ty).and_then(|var| follow(var.arg));
             let members = definition.map_or(&[][..], |entry| self.parts(entry));
             let kinds = members.iter().filter(|member| self.part_name(member) == "type");
-            // The value of the member is the number of elements of the array that it points to.
+            // A definition encodes the value of a member as the number of elements of an array that the member points
+            // to.
             let array = |member: &Part| self.entry(follow(member.ty)?.arg);
             let kind = |member: &Part| Some(self.parts(array(member)?).first()?.value);
             if kinds.into_iter().any(|member| kind(member) == Some(STRUCT_OPS)) {
@@ -153,7 +154,7 @@ impl Btf {
     }
 
     /// Checks the members of a struct_ops map: libbpf reads bit-fields like other members, and writes to pointers
-    /// without a bounds check. It checks the layout of all other members itself.
+    /// without a bounds check. libbpf checks the layout of all other members itself.
     fn check_operations(&self, id: u32, entry: &Entry) -> Result<()> {
         const POINTER: u64 = 8;
         let kind = |part: &Part| Some(self.entry(self.strip(part.ty)?)?.kind);
@@ -234,7 +235,7 @@ impl Btf {
         Ok(())
     }
 
-    /// Returns the type number `index` of those that a value of type `id` contains.
+    /// Returns the type at `index` among the types that a value of type `id` contains.
     fn inner_type(&self, id: u32, index: usize) -> Option<u32> {
         let entry = self.entry(id)?;
         match entry.kind {

@@ -146,7 +146,8 @@ impl Btf {
         }
     }
 
-    /// Adds the names of the members in the access string of a relocation. Its first index is pointer arithmetic.
+    /// Adds the names of the members in the access string of a relocation. The first index is skipped, because it is
+    /// pointer arithmetic.
     fn add_names<'a>(&'a self, relocation: &Relocation, names: &mut Vec<&'a [u8]>) {
         let mut id = relocation.type_id;
         for index in self.string(relocation.access).unwrap_or("").split(':').skip(1) {

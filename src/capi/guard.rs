@@ -40,13 +40,13 @@ unsafe fn guarded<H: Handle>(handle: *const H, call: &mut Call<'_, H>) -> c_int 
 /// The work of one C function, with its result as C gets it.
 type Call<'a, H> = dyn FnMut(&H) -> Result<c_int> + 'a;
 
-/// Makes a closure that is called once callable through a reference.
+/// Wraps a closure that is called only once, so that it can be called through a reference.
 fn once<H, R: ReturnCode>(call: impl FnOnce(&H) -> Result<R>) -> impl FnMut(&H) -> Result<c_int> {
     let mut call = Some(call);
     move |handle| call.take().map_or(Ok(0), |call| call(handle).map(ReturnCode::code))
 }
 
-/// Turns the end of a call into its status. A vm that was poisoned in a callback keeps the first error.
+/// Converts the result or the panic of a call to a status. A vm that was poisoned in a callback keeps the first error.
 fn finish<H: Handle>(handle: &H, end: std::result::Result<Result<c_int>, String>) -> c_int {
     let entrance = handle.entrance();
     match end {
@@ -64,8 +64,8 @@ fn poison<H: Handle>(handle: &H, panic: &str) -> Status {
     Status::Internal
 }
 
-/// Runs `call` for any thread at any time. It takes no turn and so does not touch the stored error, which
-/// another thread may be reading.
+/// Runs `call` for any thread at any time. The call takes no turn, so it does not touch the stored error, which another
+/// thread may be reading.
 ///
 /// # Safety
 /// `handle` is null or lives until the return.

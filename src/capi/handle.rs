@@ -65,7 +65,7 @@ pub(super) struct Replacement {
     pub(super) text: CString,
 }
 
-/// The last failed call, as `eunomia_errmsg` and its siblings report it.
+/// The last failed call, as `eunomia_errmsg` and similar functions report it.
 #[derive(Default)]
 pub(super) struct LastError {
     pub(super) message: CString,
@@ -211,7 +211,7 @@ impl eunomia_vm {
         eunomia_vm { prepared, vm, log, replaced, entrance: Entrance::default() }
     }
 
-    /// Drops what refers to the vm.
+    /// Drops the prepared version, which refers to the vm.
     pub(super) fn give_up(&self) {
         let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(prepared);

@@ -244,7 +244,7 @@ fn integer(ty: &Type, value: &Value, bits: u32) -> Result<u128> {
 /// An integer of up to 128 bits and a sign.
 struct Wide {
     negative: bool,
-    /// Two's complement.
+    /// The number in two's complement.
     bits: u128,
 }
 
