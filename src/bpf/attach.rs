@@ -134,7 +134,7 @@ fn cgroup(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link
     create_link(prog, &place, log, &|| prog.attach_cgroup(open_cgroup(&path)?.as_fd()))
 }
 
-/// Opens a directory. Does not block on other files.
+/// Opens a directory. Fails for any other file, without blocking.
 pub fn open_cgroup(path: &str) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)
 }
@@ -170,7 +170,7 @@ fn attach_at_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Lo
     }
 }
 
-/// Attaches to `path:function`, or to an offset in the file. What the target specifies replaces the parts in the section.
+/// Attaches to `path:function`, or to an offset in the file. The parts in the target replace those in the section.
 fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     let text = |text: &str| c_text(prog, place, text);
     let part = |own: &Option<String>, section: &str| {
@@ -204,8 +204,8 @@ fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc
     create_link(prog, place, log, &|| prog.attach_uprobe(&probe))
 }
 
-/// Refuses everything but regular files, because libbpf would block when it opens a FIFO. libbpf looks up names without a
-/// slash.
+/// Refuses everything but regular files, because libbpf would block when it opens a FIFO. A name without a slash is not
+/// checked, because libbpf looks it up.
 fn check_plain(path: &str) -> Result<()> {
     let is_other = path.contains('/') && std::fs::metadata(path).is_ok_and(|file| !file.is_file());
     if is_other { Err(no_binary(path, "not a regular file")) } else { Ok(()) }

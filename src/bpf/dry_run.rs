@@ -73,7 +73,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
             let mut parts = rest.rsplitn(3, ':');
             let (name, provider) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
             let path = target.path.as_deref().or(parts.next()).unwrap_or_default();
-            // libbpf looks up names without a slash.
+            // A name without a slash is not checked, because libbpf looks it up.
             match path.contains('/') {
                 true => check_usdt(path, provider, name).map_err(|e| prog.about(e, place)),
                 false => Ok(()),

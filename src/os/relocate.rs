@@ -70,7 +70,7 @@ unsafe extern "C" fn relocate(image: *mut u8) {
     // SAFETY: PT_DYNAMIC is the mapped dynamic section, which ends with DT_NULL; it gives address and size of the table.
     let table = unsafe { packed_table(image, image.add(dynamic.p_vaddr as usize).cast()) };
 
-    // Only the part of it that is in the file; the zeros after it have no place of their own in the image.
+    // Only the part of the thread-local data that is in the file. The zeros after it take no space in the image.
     let thread_locals = segment(libc::PT_TLS).map_or(0..0, |segment| range(segment, segment.p_filesz));
     let read_only = segment(libc::PT_GNU_RELRO).map_or(0..0, |segment| range(segment, segment.p_memsz));
     protect(image, &read_only, libc::PROT_READ | libc::PROT_WRITE);
@@ -113,7 +113,8 @@ unsafe fn apply(image: *mut u8, table: &[u64], thread_locals: &Range<usize>) {
         let mut offset = first;
         while words != 0 {
             if words & 1 == 1 {
-                // Threads may have copied these before this function runs, so they must not contain addresses.
+                // Threads may have copied these words before this function runs, so the words must not contain
+                // addresses.
                 if thread_locals.contains(&offset) {
                     // SAFETY: ends the process.
                     unsafe { libc::abort() };

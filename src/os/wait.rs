@@ -182,8 +182,8 @@ pub fn poll_timeout(time: Option<Duration>) -> i32 {
     time.map_or(-1, |time| time.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32)
 }
 
-/// Waits until one of the descriptors is readable and returns its index, or `None` after `time`. Without a time it waits
-/// without a limit.
+/// Waits until one of the descriptors is readable and returns its index, or `None` after `time`. If `time` is `None`,
+/// there is no limit.
 pub fn wait_readable(fds: &[RawFd], time: Option<Duration>) -> Result<Option<usize>> {
     let mut polled: Vec<_> = fds.iter().map(|&fd| polled(fd, libc::POLLIN)).collect();
     wait(&mut polled, time)

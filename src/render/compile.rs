@@ -139,7 +139,7 @@ impl Compiler {
         let elem_len = self.value(elem, 0, false).saturating_add(1);
         self.flush();
         if flexible && elem_len / elem.size as u64 > MAX_GROWTH {
-            // A small record would get too long, so the array is written as if it were empty.
+            // The output of a small record could become too long, so the array is written as if it were empty.
             self.code.steps.truncate(before.0);
             self.pending = before.1;
             self.pending.extend(b"[]");
@@ -179,7 +179,7 @@ impl Compiler {
         match format {
             ValueFormat::Strings => {
                 self.emit(Op::Strings { len: rest, quoted: self.quoted }, offset);
-                // A character takes at most 6 bytes; the NUL between two strings, 3.
+                // A character takes at most 6 bytes, and the NUL between two strings takes 3.
                 return LONGEST + 6 * u64::from(size);
             }
             ValueFormat::Stack => self.emit(Op::Formatted { format, size }, offset),

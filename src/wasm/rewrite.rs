@@ -123,7 +123,7 @@ fn exports(content: &[u8], start: Option<u32>) -> Option<Vec<u8>> {
         section.push(0);
         push_number(&mut section, function);
     }
-    // WAMR refuses extra bytes after the entries.
+    // Extra bytes after the entries are kept, so that WAMR refuses them.
     section.extend_from_slice(reader.0);
     Some(section)
 }

@@ -41,7 +41,7 @@ pub fn buffer_poll(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u
     poll(state, guest, callback, name, args, [args[3], args[4], args[5], args[6]])
 }
 
-/// The same without the parameter `function`: the callback is the export `go-callback`.
+/// Like `buffer_poll`, without the parameter `function`: the callback is the export `go-callback`.
 pub fn go_buffer_poll(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let callback = guest.function(c"go-callback", 3);
     let callback = callback.ok_or_else(|| "the module does not export go-callback".to_owned());
