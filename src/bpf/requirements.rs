@@ -36,7 +36,7 @@ fn hook_since(section: &str) -> Option<Version> {
     SINCE.iter().find(|(hook, _)| section.starts_with(hook)).map(|(_, since)| *since)
 }
 
-/// The same for types of maps.
+/// The first kernel with a type of map, under the same condition.
 fn map_since(map_kind: u32) -> Option<Version> {
     use map_type::*;
     const SINCE: [(u32, Version); 7] = [
@@ -62,7 +62,7 @@ pub fn newer_for_hook(place: &str) -> Option<String> {
     newer(hook_since(place))
 }
 
-/// The same for a type of map.
+/// The version that a type of map requires, if this kernel is older.
 pub fn newer_for_map(map_kind: u32) -> Option<String> {
     newer(map_since(map_kind))
 }
@@ -96,7 +96,7 @@ pub fn missing_for(prog: ProgRef<'_>) -> Option<String> {
     missing(&required(prog))
 }
 
-/// The same for all programs that are to be loaded, and for maps.
+/// The capabilities that this thread lacks and that maps or any of the programs to be loaded require, in words.
 pub fn missing_for_all(object: &Object) -> Option<String> {
     let is_required = |capability: &Capability| {
         let mut progs = object.progs().filter(|prog| prog.autoload());

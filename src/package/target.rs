@@ -188,8 +188,8 @@ fn host_target(node: Node) -> Result<Target> {
     Ok(Target { attach, ..Target::read(&node)? })
 }
 
-/// The compiler of eunomia-bpf writes index 1 into every xdp and tc program. A name next to it was added on purpose and
-/// takes precedence.
+/// Returns the interface. The compiler of eunomia-bpf writes index 1 into every xdp and tc program. A name next to it
+/// was added on purpose and takes precedence.
 fn interface(node: &Node, hook: Option<&Node>) -> Result<Option<Interface>> {
     let found = node.get("interface").or_else(|| hook?.get("ifindex")).or_else(|| node.get("ifindex"));
     let Some(node) = found else { return Ok(None) };

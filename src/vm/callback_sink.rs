@@ -15,14 +15,14 @@ const NO_TEXT: &[u8] = c"".to_bytes();
 /// Buffers that are kept from poll to poll, so that no event allocates.
 #[derive(Default)]
 pub struct Scratch {
-    /// The text of a record. It keeps its length, so that it need not be cleared for each record.
+    /// The text of a record. The buffer keeps its length, so that it need not be cleared for each record.
     line: Vec<u8>,
     /// Text of any other event.
     data: Vec<u8>,
     key: Vec<u8>,
     /// Per source, whether the table header has been delivered.
     has_header: Vec<bool>,
-    /// [`Event::run`] of the next records. It is kept, because a callback may outlive a sink.
+    /// [`Event::run`] of the next records. The number is kept between polls, because a callback may outlive a sink.
     run: u64,
 }
 
@@ -141,7 +141,7 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         self.call_text(&source.map.name, EventKind::MapEntry, cpu, 0)
     }
 
-    /// Delivers a record. Everything that not every record needs is in other functions.
+    /// Delivers a record. Code that only some records need is in other functions.
     #[inline(always)]
     fn deliver(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.events += 1;

@@ -16,8 +16,8 @@ use crate::types::Type;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Records<'a> {
-    /// The content of the batch: records ([`EventKind::Sample`]), an entry of a map, or no data but [`EventKind::Lost`] or
-    /// [`EventKind::Round`].
+    /// The kind of the batch: [`EventKind::Sample`] for records, [`EventKind::MapEntry`] for an entry of a map, or
+    /// [`EventKind::Lost`] or [`EventKind::Round`], which have no data.
     pub kind: EventKind,
     /// The name of the map that all records came through.
     pub source: &'a CStr,

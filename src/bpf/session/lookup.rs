@@ -60,7 +60,7 @@ impl Session {
         self.opened.maps.iter().any(|map| map.kind == map_type::PROG_ARRAY)
     }
 
-    /// Why a program is not used; none if it is used or was not tried.
+    /// Why a program is not used; `None` if it is used or was not tried.
     pub fn cause(&self, index: usize) -> Option<&Error> {
         self.alternatives.cause(index)
     }

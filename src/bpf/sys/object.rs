@@ -113,8 +113,8 @@ impl Object {
 
     /// Creates the maps and loads the programs. Fails with ECANCELED when `stop` becomes readable.
     ///
-    /// libbpf prints the verifier's statistics of each program, so that the load can end between any two programs, and the whole
-    /// log of the program that is `traced`.
+    /// libbpf prints the verifier's statistics of each program, so that the load can end between any two programs. For
+    /// the program that is `traced` it prints the whole log.
     pub fn load(&mut self, traced: Option<usize>, stop: RawFd) -> os::Result<()> {
         const STATISTICS: u32 = 4; // BPF_LOG_STATS
         for (index, prog) in self.progs().enumerate().filter(|(_, prog)| prog.autoload()) {

@@ -23,7 +23,7 @@ pub struct TcFilter {
 
 impl Drop for TcFilter {
     fn drop(&mut self) {
-        // In a child of fork it belongs to the parent.
+        // In a child of fork, the filter belongs to the parent.
         if self.owner != std::process::id() {
             return;
         }

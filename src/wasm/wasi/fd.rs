@@ -70,7 +70,8 @@ pub fn fd_pread(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64>
     to_guest(read_buffers(guest, args[1], args[2], &fill).and_then(|total| write_u32(guest, args[4], total)))
 }
 
-/// Reads into a buffer, given how many bytes have been read before. Returns how many it has read.
+/// A function that reads into a buffer. Its second argument is the number of bytes that have been read before. It
+/// returns the number of bytes that it has read.
 type Fill<'a> = dyn Fn(&mut [u8], usize) -> Result<usize> + 'a;
 
 /// Reads into one buffer after the other. Returns how many bytes it has read.

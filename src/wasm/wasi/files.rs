@@ -20,7 +20,7 @@ pub struct Files(Vec<Option<Open>>);
 
 struct Open {
     file: File,
-    /// The name for the guest, if the host has given this directory.
+    /// The name by which the guest knows this directory, if the host has given it.
     preopened: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl Files {
         entry.and_then(Option::as_ref).ok_or(Errno(libc::EBADF))
     }
 
-    /// Returns the name for the guest of a directory that the host has given.
+    /// Returns the name by which the guest knows a directory that the host has given.
     pub fn preopened(&self, fd: u32) -> os::Result<&str> {
         let name = self.get(fd)?.preopened.as_deref();
         name.ok_or(Errno(libc::EBADF))
