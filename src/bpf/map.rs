@@ -47,7 +47,7 @@ impl Form {
         }
     }
 
-    /// Maximum bytes of its JSON.
+    /// Maximum size of a key or value as JSON, in bytes.
     fn longest(&self) -> usize {
         const AROUND_HEX: usize = 16;
         self.plan.as_ref().map_or(2 * self.size + AROUND_HEX, Plan::max_json_len)
@@ -85,9 +85,9 @@ pub struct Map {
     pub kind: u32,
     /// Maximum number of entries; bytes for a ring buffer.
     pub max_entries: u32,
-    /// Key.
+    /// The format of its keys.
     pub key: Form,
-    /// Value (of one CPU).
+    /// The format of its values (of one CPU).
     pub value: Form,
     /// BTF id of the value type that the object declares; 0 if it declares none. For a ring buffer, which has no values, it is
     /// the type of the records.

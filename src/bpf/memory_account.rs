@@ -81,7 +81,7 @@ pub struct Need<'a> {
     pub sum: u64,
     /// Bytes of the largest part.
     largest: u64,
-    /// The largest part if it is a map; none if it is the programs.
+    /// The largest part if it is a map; `None` if the programs are the largest part.
     map: Option<&'a Map>,
     /// Bytes of the total that outlive the package: its pinned maps.
     kept: u64,

@@ -36,7 +36,7 @@ fn hook_since(section: &str) -> Option<Version> {
     SINCE.iter().find(|(hook, _)| section.starts_with(hook)).map(|(_, since)| *since)
 }
 
-/// The first kernel with a type of map, under the same condition.
+/// The first kernel with a type of map, if that is later than the oldest one that the library supports.
 fn map_since(map_kind: u32) -> Option<Version> {
     use map_type::*;
     const SINCE: [(u32, Version); 7] = [

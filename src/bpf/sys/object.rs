@@ -198,7 +198,8 @@ impl<'a> MapRef<'a> {
         error.about_map(&self.name().to_string_lossy())
     }
 
-    /// The descriptor after load; none if load does not create the map (`?.struct_ops`), for which libbpf has a placeholder.
+    /// The descriptor after load; `None` if load does not create the map (`?.struct_ops`), for which libbpf has a
+    /// placeholder.
     pub fn fd(self) -> Option<RawFd> {
         // SAFETY: a getter.
         Some(unsafe { b::bpf_map__fd(self.ptr()) }).filter(|&fd| fd >= 0 && self.autocreate())

@@ -100,7 +100,7 @@ fn text(guest: Guest<'_>, at: u64) -> Option<Vec<u8>> {
     guest.read_string(at as u32, ANY)
 }
 
-/// Reads a string of at most `limit` bytes. It needs no NUL if it has that many.
+/// Reads a string of at most `limit` bytes. A string with that many bytes needs no NUL.
 fn text_within(guest: Guest<'_>, at: u64, limit: usize) -> Option<Vec<u8>> {
     let (at, len) = (at as u32, u32::try_from(limit).unwrap_or(u32::MAX));
     guest.read_string(at, limit).or_else(|| guest.read(at, len))
@@ -111,7 +111,7 @@ fn address(at: u64, offset: Option<usize>) -> Option<u64> {
     Some(offset.map_or(0, |offset| (at as u32).wrapping_add(offset as u32).into()))
 }
 
-/// Variadic arguments are passed as a pointer to them, like a `va_list`.
+/// `printf(format, args)`: variadic arguments are passed as a pointer to them, like a `va_list`.
 fn printf(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let Some(text) = printf::format(guest, args[0] as u32, args[1] as u32) else { return Some(EOF) };
     state.print(Stream::Stdout, &text)?;

@@ -27,13 +27,14 @@ pub const IMPORTS: Table = table![
     ("wasm_bpf_map_operate(iiiiiI)i", map_operate),
 ];
 
-/// For Go, where the guest's table does not hold the functions of the program: the callback is an export.
+/// The function for Go, where the guest's table does not hold the functions of the program, so that the callback is an
+/// export.
 pub const GO_IMPORTS: Table = table![("wasm_bpf_buffer_poll(Iiiiii)i", poll::go_buffer_poll)];
 
 /// Maximum length of the name of a program or map, and of a target.
 const MAX_NAME: usize = 4096;
 
-/// `i64 wasm_load_bpf_object(void *elf, int len)`: returns a handle, 1 or more, or 0.
+/// `i64 wasm_load_bpf_object(void *elf, int len)`: returns a handle, which is 1 or more, or 0 on failure.
 fn load_object(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let (at, len) = (args[0] as u32, args[1] as u32);
     let elf = if len as usize > MAX_OBJECT { None } else { guest.read(at, len) };
