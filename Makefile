@@ -32,7 +32,7 @@ SHELL_FILES = .ci/run tests/kernels/init tools/release/install.sh.in $(shell git
 DEST = $(DESTDIR)$(PREFIX)
 VENV := target/venv/bin
 RUFF := $(VENV)/ruff --config bindings/python/pyproject.toml
-PYTHON := bindings/python examples/python tests/conformance/python benches/figures
+PYTHON := bindings/python examples/python tests/conformance/python benches/figures tools/exporter/tests/exporter
 
 # Not exported: the makefiles of libbpf, libelf and zlib use the same names.
 unexport DURATION KERNEL ROWS PREFIX LIBDIR DESTDIR TAG KEY
@@ -59,9 +59,10 @@ test: setup-test setup-deb $(LIB) archive deb packages matrix $(HOSTS) ## run ev
 soak: setup-test $(ECC) ## run packages and guests for an hour or DURATION=SECONDS and check that memory does not grow
 	EUNOMIA_SOAK=$(or $(DURATION),3600) GLIBC_TUNABLES=glibc.malloc.tcache_count=0 cargo test --features eunomia/channel,eunomia/own-libbpf --test soak -- --nocapture
 
-endurance: setup-test $(ECC) ## replace packages 200 times under load on each hook, and 10,000 times, kill server and loader 200 times, and check that nothing is lost or grows
+endurance: setup-test $(ECC) ## replace packages 200 times under load on each hook, and 10,000 times, kill server and loader 200 times, reload the exporter 100 times, and check that nothing is lost or grows
 	EUNOMIA_ENDURANCE=1 cargo test --features eunomia/channel --test dispatch -- --nocapture under_load many_replaces hosts_that_are_killed
 	EUNOMIA_ENDURANCE=1 cargo test -p ecli --test server -- --nocapture survival bounds
+	EUNOMIA_ENDURANCE=1 cargo test -p eunomia-exporter --test exporter -- --nocapture reloads_leave
 
 fuzz: setup-fuzz $(ECC) ## fuzz each target of tests/fuzz for 30 or DURATION=SECONDS
 	tests/fuzz/run.sh $(or $(DURATION),30)
@@ -168,7 +169,7 @@ release-test: setup-release ## install the release that was built with install.s
 	tools/release/deb-test.sh target/release-files
 
 bench: setup-test setup-bench $(LIB) packages ## compare with libbpf, libbpf-rs, C and bpftrace, write docs/benchmarks.md; ROWS=event selects a part
-	cargo build --release --package ecc --package ecli
+	cargo build --release --package ecc --package ecli --package eunomia-exporter --bins --example cost
 	cargo bench --profile dev --bench figures -- $(ROWS)
 
 vm: setup-vm $(LIB) packages matrix ## run tests under other kernels in QEMU, write docs/kernels.md; KERNEL=6.1 selects one

@@ -11,6 +11,7 @@ mod bindings;
 mod compile;
 mod ecli;
 mod event;
+mod exporter;
 mod host;
 mod latency;
 mod lives;
@@ -39,7 +40,7 @@ type Result<T> = std::result::Result<T, String>;
 type Part = fn(&Built, &mut Report) -> Result<()>;
 
 /// The names accepted by ROWS.
-const PARTS: [(&str, Part); 12] = [
+const PARTS: [(&str, Part); 13] = [
     ("event", event::figures),
     ("latency", latency::figures),
     ("start", start::figures),
@@ -50,6 +51,7 @@ const PARTS: [(&str, Part); 12] = [
     ("compile", |_, report| compile::figures(report)),
     ("ecli", ecli::figures),
     ("agent", agent::figures),
+    ("exporter", exporter::figures),
     ("bindings", bindings::figures),
     ("lives", bindings::lives),
 ];

@@ -5,6 +5,7 @@ use std::io::{self, Error};
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use http::request::Builder;
 use http::{Method, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -97,6 +98,27 @@ impl Client {
         run(self.value(Method::PUT, path, Some(body), Some(digest)))
     }
 
+    /// Sends bytes and returns the status of the response, the number of seconds after which to try again, if it has one, and its
+    /// body.
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: &[(String, String)],
+        body: Vec<u8>,
+    ) -> Result<(u16, Option<u64>, Vec<u8>), Failure> {
+        let mut request = self.head(Method::POST, path);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let response = self.exchange(request, body).await?;
+        let after =
+            response.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+        let code = response.status().as_u16();
+        let collected = Limited::new(response.into_body(), MAX_BODY).collect().await;
+        let bytes = collected.map_err(|error| self.failed(&error))?.to_bytes();
+        Ok((code, after, bytes.to_vec()))
+    }
+
     async fn value(
         &self,
         method: Method,
@@ -132,6 +154,29 @@ impl Client {
         })
     }
 
+    /// Begins a request.
+    fn head(&self, method: Method, path: &str) -> Builder {
+        let host = match &self.endpoint {
+            Endpoint::Local(_) => "localhost",
+            Endpoint::Network(host) | Endpoint::Secure(host) => host,
+        };
+        let request = http::Request::builder().method(method).uri(path).header(header::HOST, host);
+        match &self.token {
+            Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    /// Sends a request over a new connection.
+    async fn exchange(&self, request: Builder, body: Vec<u8>) -> Result<http::Response<Incoming>, Failure> {
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.failed(&error))?;
+        let stream = self.connect().await.map_err(|error| self.failed(&error))?;
+        let connected = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = connected.map_err(|error| self.failed(&error))?;
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(|error| self.failed(&error))
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -139,14 +184,7 @@ impl Client {
         body: Option<&Value>,
         digest: Option<&str>,
     ) -> Result<Incoming, Failure> {
-        let host = match &self.endpoint {
-            Endpoint::Local(_) => "localhost",
-            Endpoint::Network(host) | Endpoint::Secure(host) => host,
-        };
-        let mut request = http::Request::builder().method(method).uri(path).header(header::HOST, host);
-        if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
+        let mut request = self.head(method, path);
         if let Some(digest) = digest {
             request = request.header(header::IF_MATCH, format!("\"{digest}\""));
         }
@@ -154,12 +192,7 @@ impl Client {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let body = body.map(Value::to_string).unwrap_or_default();
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.failed(&error))?;
-        let stream = self.connect().await.map_err(|error| self.failed(&error))?;
-        let connected = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = connected.map_err(|error| self.failed(&error))?;
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(|error| self.failed(&error))?;
+        let response = self.exchange(request, body.into_bytes()).await?;
         if response.status().is_success() {
             return Ok(response.into_body());
         }

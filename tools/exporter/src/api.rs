@@ -10,7 +10,8 @@ use eunomia_agent::http::{Body, Handler, Limits, Request, Response, error, json,
 use http::{Method, StatusCode, header};
 use serde_json::json;
 
-use crate::config::Program;
+use crate::change::Changes;
+use crate::config::{File, Program};
 use crate::engine::Engine;
 use crate::expose::Format;
 use crate::scraper::Scraper;
@@ -60,8 +61,16 @@ impl Api {
                 self.check(&request, Role::Operate)?;
                 self.stop(request).await
             }
-            (method, "/metrics" | "/list" | "/start" | "/stop" | "/-/healthy" | "/-/ready") => {
-                let allowed = if matches!(&*path, "/start" | "/stop") { "POST" } else { "GET" };
+            (&Method::POST, "/v1/config") => {
+                self.check(&request, Role::Operate)?;
+                self.configure(request).await
+            }
+            (
+                method,
+                "/metrics" | "/list" | "/start" | "/stop" | "/v1/config" | "/-/healthy" | "/-/ready",
+            ) => {
+                let allowed =
+                    if matches!(&*path, "/start" | "/stop" | "/v1/config") { "POST" } else { "GET" };
                 let text = format!("{path} supports {allowed}, not {method}");
                 Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", text).header("Allow", allowed))
             }
@@ -97,6 +106,24 @@ impl Api {
         let id = blocking(move || Program::parse(&body).and_then(|program| engine.add(program))).await?;
         let id = id.map_err(|problem| ApiError::new(StatusCode::NOT_FOUND, "invalid", problem))?;
         Ok(json(StatusCode::OK, json!({ "id": id }).to_string()))
+    }
+
+    /// Applies a configuration. The body is the file; its paths must be absolute.
+    async fn configure(&self, request: Request) -> Result<Response> {
+        let body = body(request, &self.limits).await?;
+        let engine = Arc::clone(&self.engine);
+        let applied = blocking(move || File::parse(&body).and_then(|file| engine.apply(file))).await?;
+        let changes = applied.map_err(|problem| {
+            ApiError::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid",
+                format_args!("everything stays as it was: {problem}"),
+            )
+        })?;
+        let Changes { started, stopped, replaced, kept } = changes;
+        let text =
+            json!({"started": started, "stopped": stopped, "replaced": replaced, "kept": kept}).to_string();
+        Ok(json(StatusCode::OK, text))
     }
 
     async fn stop(&self, request: Request) -> Result<Response> {

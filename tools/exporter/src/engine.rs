@@ -4,28 +4,36 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use eunomia::{Level, Options, Vm};
 use eunomia_agent::limits::Limits;
-use eunomia_agent::loader::protocol::{Alone, Caller, Origin, Request};
+use eunomia_agent::loader::protocol::{Alone, Request};
 use eunomia_agent::loader::{Client, Settings};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use serde_saphyr::Spanned;
 
+use crate::change;
 use crate::config::{self, Problem};
 use crate::package;
 use crate::program::Program;
+use crate::push::Pusher;
 
 /// Starts, reads and stops programs.
 pub struct Engine {
-    client: Client,
+    pub(crate) client: Client,
+    /// One change at a time.
+    pub(crate) change: Mutex<()>,
     slots: Mutex<Slots>,
     /// Wakes the thread that reads events.
     wake: OwnedFd,
     begun: Instant,
+    /// Pushes metrics.
+    pub pusher: Pusher,
+    /// Whether the end of the loader is expected.
+    is_ending: AtomicBool,
 }
 
 #[derive(Default)]
@@ -40,6 +48,8 @@ pub struct Slot {
     pub id: u64,
     /// Its name.
     pub name: String,
+    /// Whether the configuration has it; a request has started the other ones.
+    pub is_configured: bool,
     program: Mutex<Program>,
     /// Number of callers that wait for the lock. The thread that reads events takes the lock only while this is 0. Otherwise it would
     /// hold the lock nearly all the time.
@@ -63,10 +73,22 @@ impl Engine {
         for left in client.list().map_err(|error| error.message)? {
             client.run(&Request::Unload { task: left.task }).map_err(|error| error.message)?;
         }
-        let engine = Arc::new(Engine { client, slots: Mutex::default(), wake, begun: Instant::now() });
+        let (slots, change, is_ending) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        let engine = Arc::new(Engine {
+            client,
+            change,
+            slots,
+            wake,
+            begun: Instant::now(),
+            pusher: Pusher::default(),
+            is_ending,
+        });
         let own = Arc::clone(&engine);
         let thread = std::thread::Builder::new().name("events".into());
         thread.spawn(move || own.follow()).map_err(|error| error.to_string())?;
+        let own = Arc::clone(&engine);
+        let thread = std::thread::Builder::new().name("loader".into());
+        thread.spawn(move || own.follow_loader()).map_err(|error| error.to_string())?;
         Ok(engine)
     }
 
@@ -75,59 +97,75 @@ impl Engine {
         self.begun.elapsed().as_secs() as u32
     }
 
-    /// Starts a program and returns its number. The package is loaded first, so that its types are known, and unloaded again if a
-    /// metric does not fit it.
+    /// Starts a program that a request asks for, and returns its number.
     pub fn add(&self, config: Spanned<config::Program>) -> Result<u64, Problem> {
-        let name = config.value.name.clone();
-        let id = {
-            let mut slots = self.slots();
-            let position = config.referenced;
-            if slots.list.iter().any(|slot| slot.name == name) {
-                return Err(Problem::at(position, format_args!("program {name:?} runs already")));
+        let _turn = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let problem = |why: &dyn std::fmt::Display| Problem::at(config.referenced, why);
+        for slot in self.list() {
+            if slot.name == config.value.name {
+                return Err(problem(&format_args!("program {:?} runs already", slot.name)));
             }
-            slots.next += 1;
-            slots.next - 1
-        };
-        let program = self.load(id, config)?;
-        let slot = Slot {
-            id,
-            name,
-            program: Mutex::new(program),
-            waiting: AtomicUsize::new(0),
-            failed: Mutex::default(),
-        };
+            let program = slot.program();
+            let mut wanted = config.value.metrics().map(|(_, metric)| metric);
+            let taken =
+                wanted.find(|metric| program.metrics.iter().any(|known| known.name == metric.value.name));
+            if let Some(metric) = taken {
+                let text =
+                    format!("program {:?} has a metric called {:?} already", slot.name, metric.value.name);
+                return Err(Problem::at(metric.referenced, text));
+            }
+        }
+        let data = config.value.package();
+        let data = data.map_err(|why| problem(&format_args!("program {:?}: {why}", config.value.name)))?;
+        let slot = self.begin(config, data.into(), false)?;
+        let id = slot.id;
         self.slots().list.push(Arc::new(slot));
         self.wake();
         Ok(id)
     }
 
-    fn load(&self, id: u64, config: Spanned<config::Program>) -> Result<Program, Problem> {
+    /// Loads and attaches a program. It is unloaded again if a metric does not fit its package.
+    pub(crate) fn begin(
+        &self,
+        config: Spanned<config::Program>,
+        data: Arc<[u8]>,
+        is_configured: bool,
+    ) -> Result<Slot, Problem> {
+        let id = {
+            let mut slots = self.slots();
+            slots.next += 1;
+            slots.next - 1
+        };
+        let name = config.value.name.clone();
+        let program = self.load(id, config, data).inspect_err(|_| {
+            let _ = self.client.run(&Request::Unload { task: id + 1 });
+        })?;
+        Ok(Slot {
+            id,
+            name,
+            is_configured,
+            program: Mutex::new(program),
+            waiting: AtomicUsize::new(0),
+            failed: Mutex::default(),
+        })
+    }
+
+    fn load(&self, id: u64, config: Spanned<config::Program>, data: Arc<[u8]>) -> Result<Program, Problem> {
         let (wanted, position) = (&config.value, config.referenced);
         let failed = |why: &dyn std::fmt::Display| {
             Problem::at(position, format_args!("program {:?}: {why}", wanted.name))
         };
-        let data = wanted.package().map_err(|why| failed(&why))?;
         let readable = package::without_sampling(&data).map_err(|error| failed(&error.message()))?;
-        // The loader counts tasks from 1.
-        let task = id + 1;
-        let origin = Origin {
-            caller: Caller::Root,
-            who: format!("eunomia-exporter: {}", wanted.name),
-            signature: None,
-        };
         let request = Request::Load {
-            task,
-            package: data,
+            // The loader counts tasks from 1.
+            task: id + 1,
+            package: data.to_vec(),
             args: wanted.args.clone(),
-            variables: wanted
-                .variables
-                .iter()
-                .map(|(name, value)| (name.clone(), value.to_string()))
-                .collect(),
+            variables: wanted.variables(),
             wanted: String::new(),
             alone: Alone { detach: Some(true), after: 0 },
             limits: Limits::default(),
-            origin,
+            origin: wanted.origin(),
         };
         let exported = self.client.load(&request).map_err(|error| {
             let hint = if error.hint.is_empty() { String::new() } else { format!("; {}", error.hint) };
@@ -140,16 +178,18 @@ impl Engine {
             }
         };
         let vm = Vm::import(&readable, exported, Options::new().log(log));
-        let program = vm
-            .map_err(|error| failed(&error.message()))
-            .and_then(|vm| Program::new(config.clone(), Arc::new(vm)));
-        match program {
-            Ok(program) => Ok(program),
-            Err(problem) => {
-                let _ = self.client.run(&Request::Unload { task });
-                Err(problem)
-            }
-        }
+        let vm = vm.map_err(|error| failed(&error.message()))?;
+        Program::new(config.clone(), data, Arc::new(vm))
+    }
+
+    /// Makes these the programs of the configuration. Programs that requests have started stay.
+    pub(crate) fn set(&self, mut list: Vec<Arc<Slot>>) {
+        let mut slots = self.slots();
+        list.extend(slots.list.iter().filter(|slot| !slot.is_configured).cloned());
+        list.sort_by_key(|slot| slot.id);
+        slots.list = list;
+        drop(slots);
+        self.wake();
     }
 
     /// Stops a program. Returns whether there was one with this number.
@@ -171,11 +211,9 @@ impl Engine {
         self.slots().list.clone()
     }
 
-    /// Stops all programs and ends the loader.
+    /// Ends the loader, and with it all programs.
     pub fn end(&self, path: &Path) {
-        for slot in self.list() {
-            self.remove(slot.id);
-        }
+        self.is_ending.store(true, Relaxed);
         let _ = self.client.run(&Request::End);
         let _ = std::fs::remove_file(path);
     }
@@ -212,6 +250,32 @@ impl Engine {
         }
     }
 
+    /// Loads all programs again when the loader has ended. Their counters go on.
+    fn follow_loader(&self) {
+        loop {
+            self.client.wait_for_end();
+            if self.is_ending.load(Relaxed) {
+                return;
+            }
+            crate::say("the loader has ended; the programs are loaded again");
+            let _turn = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(why) = self.client.reconnect() {
+                return crate::say(why);
+            }
+            for slot in self.list() {
+                let (config, package) = {
+                    let program = slot.program();
+                    (program.config.clone(), Arc::clone(&program.package))
+                };
+                match self.load(slot.id, config, package) {
+                    Ok(program) => change::exchange(&slot, program),
+                    Err(problem) => slot.fail(problem.text),
+                }
+            }
+            self.wake();
+        }
+    }
+
     fn wake(&self) {
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
@@ -242,9 +306,14 @@ impl Slot {
         }
         let polled = self.locked().poll(now);
         let Err(why) = polled else { return true };
+        self.fail(why);
+        false
+    }
+
+    /// Notes why its events are no longer read.
+    fn fail(&self, why: String) {
         crate::say(format_args!("program {:?}: its events are no longer read: {why}", self.name));
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-        false
     }
 
     fn locked(&self) -> MutexGuard<'_, Program> {

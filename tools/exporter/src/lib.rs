@@ -5,6 +5,7 @@
 //! as text. [`api`] handles requests.
 
 pub mod api;
+pub mod change;
 pub mod config;
 pub mod engine;
 pub mod expose;
@@ -13,8 +14,10 @@ pub mod itself;
 pub mod labels;
 pub mod lookup;
 pub mod metric;
+pub mod otlp;
 pub mod package;
 pub mod program;
+pub mod push;
 pub mod scraper;
 pub mod series;
 pub mod server;

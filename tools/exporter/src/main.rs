@@ -27,6 +27,14 @@ struct Line {
     #[arg(long)]
     insecure_no_auth: bool,
 
+    /// Apply the configuration again when it or a package changes; SIGHUP does the same once
+    #[arg(short, long)]
+    watch: bool,
+
+    /// Check the configuration: load its packages, attach nothing, and exit
+    #[arg(long)]
+    check: bool,
+
     /// Unix socket of the process that loads the packages, which is started [default: a socket in /run/eunomia-exporter with the
     /// port in its name]
     #[arg(long, value_name = "PATH")]
@@ -45,8 +53,10 @@ fn main() -> ExitCode {
         loader: line.loader.unwrap_or_else(default),
         tokens: line.tokens,
         is_open: line.insecure_no_auth,
+        is_watching: line.watch,
     };
-    match server::run(&options) {
+    let done = if line.check { server::check(&options.config) } else { server::run(&options) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eunomia_exporter::say(format_args!("eunomia-exporter: {why}"));

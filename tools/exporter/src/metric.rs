@@ -221,21 +221,20 @@ impl Metric {
         }
     }
 
-    /// Continues the series of the same metric of an earlier version.
-    pub fn inherit(&mut self, before: Metric) {
+    /// Continues the series of the same metric of an earlier version. Returns whether they are of the same kind.
+    pub fn inherit(&mut self, before: Metric) -> bool {
         let is_same = self.kind == before.kind
             && self.labels.names == before.labels.names
-            && self.scale.to_bits() == before.scale.to_bits();
-        if !is_same {
-            return;
-        }
+            && self.scale.to_bits() == before.scale.to_bits()
+            && self.width() == before.width();
         match (&mut self.table, before.table) {
-            (Table::Counter(series), Table::Counter(old)) => series.inherit(old),
-            (Table::Histogram(series, edges), Table::Histogram(old, known)) if *edges == known => {
-                series.inherit(old)
+            (Table::Counter(series), Table::Counter(old)) if is_same => series.inherit(old),
+            (Table::Histogram(series, edges), Table::Histogram(old, known)) if is_same && *edges == known => {
+                series.inherit(old);
             }
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     /// Records that it was scraped.

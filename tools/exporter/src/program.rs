@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eunomia::types::Type;
 use eunomia::vm::{SourceInfo, SourceKind};
 use eunomia::{EventKind, Flow, Format, Vm};
 use eunomia_records::{Entries, field, record_clock};
@@ -14,6 +15,8 @@ use crate::metric::{Metric, Settings, Table, info};
 
 /// Maximum number of batches of events in one turn, so that a scrape does not wait long.
 const BATCHES: usize = 8;
+/// The most batches of events of a version that was replaced; its buffers have no more.
+const DRAIN: usize = 4096;
 
 /// A program and its metrics.
 pub struct Program {
@@ -21,6 +24,8 @@ pub struct Program {
     pub config: Spanned<config::Program>,
     /// Its metrics, in the order of the configuration.
     pub metrics: Vec<Metric>,
+    /// Its package.
+    pub package: Arc<[u8]>,
     /// Reads its events and maps.
     pub vm: Arc<Vm>,
     /// The counts of its events, by outcome.
@@ -29,6 +34,8 @@ pub struct Program {
     pub failures: u64,
     /// The metrics of each stream, by the index of the source.
     streams: Vec<Vec<usize>>,
+    /// The types of the events of each source, as the vm has them.
+    types: Vec<Option<Arc<Type>>>,
     maps: Vec<Map>,
     /// Gauges that are variables.
     variables: Vec<(usize, String)>,
@@ -48,6 +55,8 @@ pub struct Events {
 /// A map that is read when it is scraped.
 struct Map {
     name: String,
+    /// The number that the kernel has given it; 0 before it is loaded.
+    id: u64,
     entries: Entries,
     /// The metrics that read it, and where the counts of each begin among those of a value.
     metrics: Vec<(usize, usize)>,
@@ -66,15 +75,21 @@ struct Known {
 
 impl Program {
     /// Compiles the metrics for the package that `vm` reads.
-    pub fn new(config: Spanned<config::Program>, vm: Arc<Vm>) -> Result<Program, Problem> {
+    pub fn new(
+        config: Spanned<config::Program>,
+        package: Arc<[u8]>,
+        vm: Arc<Vm>,
+    ) -> Result<Program, Problem> {
         let mut program = Program {
             metrics: Vec::new(),
             events: Events::default(),
             failures: 0,
             streams: Vec::new(),
+            types: types(&vm),
             maps: Vec::new(),
             variables: Vec::new(),
             config,
+            package,
             vm,
         };
         let config = program.config.clone();
@@ -129,13 +144,13 @@ impl Program {
         let info =
             found.map_err(|_| format!("the package has no map {name:?}; there are: {}", self.map_names()))?;
         let entries = Entries::new(&info).map_err(|error| error.to_string())?;
-        let known = HashMap::new();
         self.maps.push(Map {
             name: name.to_owned(),
+            id: map_id(info.fd),
             entries,
             metrics: Vec::new(),
             width: 0,
-            known,
+            known: HashMap::new(),
             reading: 0,
         });
         Ok(self.maps.len() - 1)
@@ -149,7 +164,7 @@ impl Program {
     }
 
     /// The stream of events called `name`, or the only one.
-    fn stream(&self, name: Option<&str>) -> Result<(usize, Arc<eunomia::types::Type>), String> {
+    fn stream(&self, name: Option<&str>) -> Result<(usize, Arc<Type>), String> {
         let sources: Vec<(usize, SourceInfo)> = (0..self.vm.source_count().unwrap_or(0))
             .filter_map(|index| Some((index, self.vm.source_at(index).ok()?)))
             .filter(|(_, source)| source.kind != SourceKind::Map)
@@ -182,19 +197,24 @@ impl Program {
         Ok((*index, field::record(ty).map_err(|error| error.to_string())?))
     }
 
-    /// Continues the series of an earlier version of the program. `is_same`: it has the same maps.
-    pub fn inherit(&mut self, before: Program, is_same: bool) {
-        let Program { metrics, events, failures, mut maps, .. } = before;
-        for old in metrics {
-            if let Some(metric) = self.metrics.iter_mut().find(|metric| metric.name == old.name) {
-                metric.inherit(old);
+    /// Continues the series of an earlier version of the program.
+    pub fn inherit(&mut self, before: Program) {
+        let Program { metrics, events, failures, maps, .. } = before;
+        (self.events, self.failures) = (events, failures);
+        // The index of the earlier version of each metric whose series continue.
+        let mut earlier: Vec<Option<usize>> = vec![None; self.metrics.len()];
+        for (index, old) in metrics.into_iter().enumerate() {
+            let found = self.metrics.iter().position(|metric| metric.name == old.name);
+            if let Some(found) = found.filter(|found| self.metrics[*found].inherit(old)) {
+                earlier[found] = Some(index);
             }
         }
-        (self.events, self.failures) = (events, failures);
-        for map in self.maps.iter_mut().filter(|_| is_same) {
-            if let Some(old) = maps.iter_mut().find(|old| old.name == map.name && old.metrics == map.metrics)
-            {
-                (map.known, map.reading) = (std::mem::take(&mut old.known), old.reading);
+        for map in &mut self.maps {
+            // The entries of a new map begin at 0.
+            if let Some(old) = maps.iter().find(|old| old.name == map.name && old.id == map.id) {
+                let widths: Vec<usize> =
+                    map.metrics.iter().map(|(metric, _)| self.metrics[*metric].width()).collect();
+                map.inherit(old, &earlier, &widths);
             }
         }
     }
@@ -226,6 +246,50 @@ impl Program {
         Ok(())
     }
 
+    /// Reads what an earlier version has sent, after the loader has switched to the next one. Returns records of the next
+    /// version that came meanwhile, by the index of their source.
+    pub fn drain(&mut self, now: u32) -> Vec<(usize, Vec<u8>)> {
+        let types: Vec<_> =
+            (0..self.streams.len()).map(|index| self.types.get(index).cloned().flatten()).collect();
+        let mut next = Vec::new();
+        let Program { metrics, vm, events, streams, .. } = self;
+        for _ in 0..DRAIN {
+            let polled = vm.poll_batch(Some(Duration::ZERO), |records| {
+                let is_own = |ty: &Option<Arc<Type>>| match (ty, records.ty) {
+                    (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                    (one, other) => one.is_none() && other.is_none(),
+                };
+                match records.kind {
+                    EventKind::Sample if types.get(records.source_index).is_none_or(is_own) => {
+                        let wanted = streams.get(records.source_index).map_or(&[][..], Vec::as_slice);
+                        records.data.iter().for_each(|record| count(metrics, wanted, record, now, events));
+                    }
+                    EventKind::Sample => {
+                        next.extend(
+                            records.data.iter().map(|record| (records.source_index, record.to_vec())),
+                        );
+                    }
+                    EventKind::Lost => events.lost += records.lost,
+                    _ => {}
+                }
+                Flow::Continue
+            });
+            if polled.is_err() || vm.drained().unwrap_or(true) {
+                break;
+            }
+        }
+        next
+    }
+
+    /// Counts records that were read before this version was compiled.
+    pub fn replay(&mut self, records: &[(usize, Vec<u8>)], now: u32) {
+        let Program { metrics, streams, events, .. } = self;
+        for (source, record) in records {
+            let wanted = streams.get(*source).map_or(&[][..], Vec::as_slice);
+            count(metrics, wanted, record, now, events);
+        }
+    }
+
     /// Reads all maps and variables.
     pub fn read(&mut self, now: u32) {
         for index in 0..self.maps.len() {
@@ -245,7 +309,7 @@ impl Program {
 
     fn read_map(&mut self, index: usize, now: u32) -> Result<(), String> {
         let Program { metrics, vm, maps, .. } = self;
-        let Map { name, entries, metrics: own, width, known, reading } = &mut maps[index];
+        let Map { name, entries, metrics: own, width, known, reading, .. } = &mut maps[index];
         *reading += 1;
         for (metric, _) in own.iter() {
             metrics[*metric].begin_reading();
@@ -282,6 +346,44 @@ impl Program {
         known.retain(|_, known| known.reading == current);
         Ok(())
     }
+}
+
+impl Map {
+    /// Continues with the counts that an earlier version has read of the same map.
+    fn inherit(&mut self, old: &Map, earlier: &[Option<usize>], widths: &[usize]) {
+        let start =
+            |index: usize| old.metrics.iter().find(|(metric, _)| *metric == index).map(|(_, start)| *start);
+        let moves: Vec<(usize, usize, usize)> = self
+            .metrics
+            .iter()
+            .zip(widths)
+            .filter_map(|((metric, to), width)| Some((start(earlier[*metric]?)?, *to, *width)))
+            .collect();
+        let cpus = self.entries.count;
+        for (key, known) in &old.known {
+            let mut counts = vec![0; self.width * cpus];
+            for (from, to, width) in &moves {
+                for cpu in 0..cpus {
+                    let (from, to) = (cpu * old.width + from, cpu * self.width + to);
+                    counts[to..to + width].copy_from_slice(&known.counts[from..from + width]);
+                }
+            }
+            self.known.insert(key.clone(), Known { reading: known.reading, counts: counts.into() });
+        }
+        self.reading = old.reading;
+    }
+}
+
+/// The types of the events of all sources.
+fn types(vm: &Vm) -> Vec<Option<Arc<Type>>> {
+    (0..vm.source_count().unwrap_or(0)).map(|index| vm.source_at(index).ok()?.ty).collect()
+}
+
+/// The number of the map of a descriptor.
+fn map_id(fd: std::os::fd::RawFd) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let id = text.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok());
+    id.unwrap_or(0)
 }
 
 /// Counts a record for all metrics of its stream.

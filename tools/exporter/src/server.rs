@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,10 +11,12 @@ use eunomia_agent::http::{Handler, Limits, Slots, network, serve};
 use eunomia_agent::loader::{Settings, privileges};
 use eunomia_agent::manager::Manager;
 use eunomia_agent::processes;
+use eunomia_watch::Watched;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::Api;
-use crate::config::File;
+use crate::change::{self, Changes};
+use crate::config::{File, Problem};
 use crate::engine::Engine;
 use crate::scraper::Scraper;
 
@@ -34,6 +36,8 @@ pub struct Options {
     pub tokens: Option<PathBuf>,
     /// Whether they need no token.
     pub is_open: bool,
+    /// Whether the configuration is applied again when it or a package changes.
+    pub is_watching: bool,
 }
 
 /// Runs the exporter until SIGTERM or SIGINT. The error is one line.
@@ -56,10 +60,15 @@ pub fn run(options: &Options) -> Result<(), String> {
         // Only the loader needs privileges; this process reads events through descriptors.
         privileges::keep(&HashSet::new())
     })?;
-    let started = start(&engine, file).map_err(|why| format!("{}: {why}", options.config.display()));
-    if let Err(why) = started {
+    let paths = paths(&options.config, &file);
+    if let Err(why) = start(&engine, file) {
         engine.end(&options.loader);
-        return Err(why);
+        return Err(format!("{}: {why}", options.config.display()));
+    }
+    let reloader = Arc::new(Reloader { engine: Arc::clone(&engine), config: options.config.clone() });
+    if options.is_watching {
+        let reloader = Arc::clone(&reloader);
+        watch(reloader, paths).map_err(|error| format!("changes of files are not noticed: {error}"))?;
     }
     let limits = Limits { any_host: !address.ip().is_loopback(), ..Limits::default() };
     let scraper = Arc::new(Scraper::new(Arc::clone(&engine)));
@@ -70,7 +79,16 @@ pub fn run(options: &Options) -> Result<(), String> {
         let failed = |error: std::io::Error| format!("signals: {error}");
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        let pushing = Arc::clone(&engine);
+        tokio::spawn(async move { pushing.pusher.run(&pushing).await });
         tokio::spawn(serve(listener, Slots::new(limits), api));
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                let reloader = Arc::clone(&reloader);
+                let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+            }
+        });
         manager.report("READY=1");
         tokio::select! {
             _ = terminate.recv() => {}
@@ -84,18 +102,86 @@ pub fn run(options: &Options) -> Result<(), String> {
     result
 }
 
-fn start(engine: &Engine, file: File) -> Result<(), crate::config::Problem> {
-    for program in file.programs {
-        let (name, begun) = (program.value.name.clone(), Instant::now());
-        engine.add(program)?;
-        let took = begun.elapsed().as_millis();
+/// Checks a configuration against its packages and this kernel. Nothing is attached. The error is one line.
+pub fn check(config: &Path) -> Result<(), String> {
+    let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", config.display());
+    for program in File::read(config)?.programs {
+        let data = program.value.package().map_err(|why| failed(&Problem::at(program.referenced, why)))?;
+        change::check(program, &data).map_err(|problem| failed(&problem))?;
+    }
+    Ok(())
+}
+
+/// Starts the programs of the configuration.
+fn start(engine: &Arc<Engine>, file: File) -> Result<(), Problem> {
+    let names: Vec<String> = file.programs.iter().map(|program| program.value.name.clone()).collect();
+    let begun = Instant::now();
+    engine.apply(file)?;
+    let took = begun.elapsed().as_millis();
+    for name in names {
         crate::say(format_args!("Running ebpf program {name} takes {took} ms"));
     }
     Ok(())
 }
 
+/// Applies the configuration again.
+struct Reloader {
+    engine: Arc<Engine>,
+    config: PathBuf,
+}
+
+impl Reloader {
+    /// Reads the file again. If anything is wrong, everything stays as it was. Returns the files to watch.
+    fn reload(&self) -> Option<Vec<PathBuf>> {
+        let read = File::read(&self.config).and_then(|file| {
+            let paths = paths(&self.config, &file);
+            let applied = self.engine.apply(file);
+            applied.map(|changes| (paths, changes)).map_err(|why| format!("{}: {why}", self.config.display()))
+        });
+        match read {
+            Ok((paths, changes)) => {
+                let Changes { started, stopped, replaced, kept } = changes;
+                crate::say(format_args!(
+                    "the configuration was applied: {started} programs started, {stopped} stopped, {replaced} replaced, {kept} kept"
+                ));
+                Some(paths)
+            }
+            Err(why) => {
+                crate::say(format_args!("everything stays as it was: {why}"));
+                None
+            }
+        }
+    }
+}
+
+/// The files that a configuration depends on.
+fn paths(config: &Path, file: &File) -> Vec<PathBuf> {
+    let packages = file.programs.iter().map(|program| PathBuf::from(&program.value.compiled_ebpf_filename));
+    [config.to_owned()].into_iter().chain(packages.filter(|path| !path.as_os_str().is_empty())).collect()
+}
+
+/// Applies the configuration again whenever a file changes.
+fn watch(reloader: Arc<Reloader>, mut paths: Vec<PathBuf>) -> std::io::Result<()> {
+    let mut watched = Watched::new()?;
+    watched.set(&paths)?;
+    std::thread::Builder::new().name("watch".into()).spawn(move || {
+        loop {
+            let changed = watched.wait().and_then(|()| {
+                if let Some(found) = reloader.reload() {
+                    paths = found;
+                }
+                watched.set(&paths)
+            });
+            if let Err(error) = changed {
+                return crate::say(format_args!("changes of files are not noticed any more: {error}"));
+            }
+        }
+    })?;
+    Ok(())
+}
+
 /// Creates the directory of a socket. A process that can replace the socket can pretend to be the one that listens there.
-fn make_folder_of(path: &std::path::Path) -> Result<(), String> {
+fn make_folder_of(path: &Path) -> Result<(), String> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     eunomia_owner::check(folder)

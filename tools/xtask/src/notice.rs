@@ -33,7 +33,7 @@ const INSIDE: [(&str, &str, &str, &[&str]); 6] = [
 ];
 
 /// Names of files with the chosen licence; the first that exists is used.
-const TEXTS: [(&str, &str); 10] = [
+const TEXTS: [(&str, &str); 11] = [
     ("LICENSE-MIT", "MIT"),
     ("MIT-LICENSE", "MIT"),
     ("LICENSE-MIT.md", "MIT"),
@@ -44,7 +44,13 @@ const TEXTS: [(&str, &str); 10] = [
     ("LICENSE-ZLIB.md", "Zlib"),
     ("wasm-micro-runtime/LICENSE", "Apache-2.0"),
     ("LICENSE-APACHE", "Apache-2.0"),
+    ("LICENSE.md", ""),
 ];
+
+/// Crates that are distributed without a text: the name, and a crate under the same licence that has it. Their Cargo.toml names the
+/// licence.
+const SAME_TEXT: [(&str, &str); 3] =
+    [("opentelemetry", "prost"), ("opentelemetry-proto", "prost"), ("opentelemetry_sdk", "prost")];
 
 const HEAD: &str = "\
 libeunomia is under the MIT licence, see LICENSE. libeunomia.so and libeunomia.a contain the parts below, each under the
@@ -153,7 +159,8 @@ fn licence(
     name: &str,
     version: &str,
 ) -> Result<(&'static str, PathBuf), String> {
-    let known = folders.iter().find(|(a, b, _)| a == name && b == version);
+    let same = SAME_TEXT.iter().find(|(without, _)| *without == name).map(|(_, with)| *with);
+    let known = folders.iter().find(|(a, b, _)| same.map_or(a == name && b == version, |same| a == same));
     let (_, _, folder) = known.ok_or_else(|| format!("cargo has not fetched {name} {version}"))?;
     let found =
         TEXTS.iter().map(|(file, licence)| (*licence, folder.join(file))).find(|(_, text)| text.exists());

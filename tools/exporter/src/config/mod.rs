@@ -6,15 +6,18 @@
 mod check;
 mod label;
 mod metric;
+mod otlp;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use eunomia_agent::loader::protocol::{Caller, Origin};
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 pub use label::Label;
 pub use metric::{Buckets, Kind, MAX_BUCKETS, Metric};
+pub use otlp::{Compression, Otlp, Temporality};
 
 /// Maximum size of a file, in bytes.
 pub const MAX_FILE: u64 = 10 << 20;
@@ -28,6 +31,9 @@ const MAX_METRICS: usize = 256;
 pub struct File {
     /// The programs.
     pub programs: Vec<Spanned<Program>>,
+    /// Where metrics are pushed to.
+    #[serde(default)]
+    pub otlp: Option<Spanned<Otlp>>,
 }
 
 /// A program and its metrics.
@@ -164,6 +170,7 @@ impl File {
     pub fn parse(text: &str) -> Result<File, Problem> {
         let file: File = parse(text)?;
         check::file(&file)?;
+        file.otlp.as_ref().map_or(Ok(()), otlp::check)?;
         Ok(file)
     }
 }
@@ -191,6 +198,17 @@ impl Program {
         }
         let path = PathBuf::from(&self.compiled_ebpf_filename);
         std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Its variables, as the loader expects them.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        self.variables.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
+    }
+
+    /// Who wants it, for the policy of the loader: the user who has written the configuration, which is root.
+    pub fn origin(&self) -> Origin {
+        let who = format!("eunomia-exporter: {}", self.name);
+        Origin { caller: Caller::Root, who, signature: None }
     }
 
     /// All metrics, with their kinds.

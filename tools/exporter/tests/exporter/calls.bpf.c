@@ -1,5 +1,5 @@
-// Everything that the exporter can read, with values that the test chooses: it calls prctl with an option that the kernel does
-// not have, a number, and the address of a name.
+// Everything that the exporter can read, with values that the test chooses: it calls prctl with an option
+// that the kernel does not have, a number, and the address of a name.
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
@@ -18,16 +18,22 @@ const volatile unsigned int option = 0;
 unsigned long long calls = 0;
 
 struct event {
+#ifdef MOVED
+    unsigned int more[3];
+#endif
     unsigned long long value;
     /// @format errno
     int error;
     unsigned int pid;
     char name[NAME_LEN];
+#ifdef LARGER
+    unsigned int last;
+#endif
 };
 
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
-    __uint(max_entries, 1 << 20);
+    __uint(max_entries, 1 << 22);
 } events SEC(".maps");
 
 struct name {
@@ -66,8 +72,7 @@ struct {
     __type(value, unsigned long long);
 } by_cpu SEC(".maps");
 
-static unsigned int log2_floor(unsigned long long value)
-{
+static unsigned int log2_floor(unsigned long long value) {
     unsigned int slot = 0;
 
     for (int i = 0; i < SLOTS - 1; i++) {
@@ -79,8 +84,7 @@ static unsigned int log2_floor(unsigned long long value)
     return slot;
 }
 
-static void count_maps(struct name *name, unsigned long long value)
-{
+static void count_maps(struct name *name, unsigned long long value) {
     struct total none = {}, *total;
     unsigned int zero = 0, slot = log2_floor(value);
     struct hist *hist = bpf_map_lookup_elem(&hists, &zero);
@@ -102,8 +106,7 @@ static void count_maps(struct name *name, unsigned long long value)
 }
 
 SEC("tp_btf/sys_enter")
-int BPF_PROG(on_enter, struct pt_regs *regs, long id)
-{
+int BPF_PROG(on_enter, struct pt_regs *regs, long id) {
     struct name name = {};
     struct event *event;
     unsigned long long value;

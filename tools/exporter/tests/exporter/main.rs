@@ -1,7 +1,9 @@
 //! The exporter with the real kernel: a package counts calls of prctl, with numbers and names that the tests choose.
 
 mod kernel;
+mod otlp;
 mod prometheus;
+mod reload;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -122,9 +124,15 @@ impl Exporter {
     }
 
     fn metrics(&self) -> String {
-        let (status, body) = self.request("GET", "/metrics", "", "");
-        assert_eq!(status, 200, "{body}");
-        body
+        loop {
+            let (status, body) = self.request("GET", "/metrics", "", "");
+            match status {
+                200 => return body,
+                // Too many requests per second.
+                429 => std::thread::sleep(Duration::from_millis(100)),
+                other => panic!("{other}: {body}"),
+            }
+        }
     }
 
     fn open_metrics(&self) -> String {
@@ -134,13 +142,15 @@ impl Exporter {
     /// The metrics, once as many events have been counted as `expected`.
     #[track_caller]
     fn metrics_after(&self, expected: u64) -> String {
-        let mut text = String::new();
-        wait_for(&format!("{expected} events"), || {
-            text = self.metrics();
-            value(&text, "eunomia_events_total{program=\"calls\",outcome=\"counted\"}")
-                == Some(expected as f64)
-        });
-        text
+        for _ in 0..600 {
+            let text = self.metrics();
+            let counted = value(&text, "eunomia_events_total{program=\"calls\",outcome=\"counted\"}");
+            if counted == Some(expected as f64) {
+                return text;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{expected} events were not counted:\n{}", self.metrics());
     }
 }
 
