@@ -5,8 +5,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::getpgid;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::host::field;
 use super::programs::Built;
@@ -211,21 +216,75 @@ fn newest(server: &Server) -> Result<u64> {
     ids.max().ok_or_else(|| format!("no task in {text}"))
 }
 
+/// The times from a request for a replace until the new version handles its first event, in milliseconds, while there are so many
+/// events per millisecond.
 fn replaces(server: &Server, built: &Built, report: &mut Report) -> Result<()> {
     let versions = built.replaced.each_ref().map(|version| PathBuf::from(&version.package));
     server.request("POST", "/v1/tasks", &body(&versions[0], "replaced")?)?;
-    let path = format!("/v1/tasks/{}/package", newest(server)?);
+    let id = newest(server)?;
     let bodies = versions.iter().map(|path| {
         fs::read_to_string(path).map(|text| format!("{{\"package\":{text}}}")).map_err(|e| e.to_string())
     });
     let bodies = bodies.collect::<Result<Vec<String>>>()?;
-    let times = (0..2 * COUNT).map(|round| server.request("PUT", &path, &bodies[(round + 1) % 2]));
-    let mut times = times.collect::<Result<Vec<f64>>>()?;
-    for (name, part, most) in [("p50", 0.5, 20.0), ("p99", 0.99, 100.0)] {
-        let name = format!("update of a task, until the new version runs, {name}");
-        report.alone(&name, Figure::new("", share(&mut times, part), "ms"), Some(most));
+    for (load, calls) in [("", 1), (", with 100,000 events per second", 100)] {
+        let (firsts, is_over) = (first_events(server, id)?, Arc::new(AtomicBool::new(false)));
+        let producer = thread::spawn({
+            let is_over = Arc::clone(&is_over);
+            move || {
+                while !is_over.load(Relaxed) {
+                    (0..calls).for_each(|_| _ = getpgid(None));
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+        });
+        let one = |round: usize| {
+            let (begin, new) = (monotonic_ns(), (round + 1) % 2);
+            server.request("PUT", &format!("/v1/tasks/{id}/package"), &bodies[new])?;
+            let is_new = |(version, _): &(u64, u64)| *version == new as u64 + 1;
+            let (_, first) = firsts.iter().find(is_new).ok_or("the events have ended")?;
+            Ok(first.saturating_sub(begin) as f64 / 1e6)
+        };
+        let times = (0..2 * COUNT).map(one).collect::<Result<Vec<f64>>>();
+        is_over.store(true, Relaxed);
+        producer.join().map_err(|_| "the producer has failed")?;
+        let mut times = times?;
+        for (name, part, most) in [("p50", 0.5, 20.0), ("p99", 0.99, 100.0)] {
+            let name = format!(
+                "update of a task, from the request to the first event of the new version{load}, {name}"
+            );
+            report.alone(&name, Figure::new("", share(&mut times, part), "ms"), Some(most));
+        }
     }
-    server.request("DELETE", path.trim_end_matches("/package"), "").map(drop)
+    server.request("DELETE", &format!("/v1/tasks/{id}"), "").map(drop)
+}
+
+/// The version and the time of the first event after each change of the version.
+fn first_events(server: &Server, id: u64) -> Result<mpsc::Receiver<(u64, u64)>> {
+    let (mut events, (sender, firsts)) = (server.events(id)?, mpsc::channel());
+    thread::spawn(move || {
+        let (mut line, mut last) = (String::new(), 0);
+        while events.read_line(&mut line).is_ok_and(|len| len > 0) {
+            let number = |name: &str| {
+                let digits = line.split_once(name)?.1;
+                digits.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
+            };
+            if let (Some(version), Some(time)) = (number("\"version\":"), number("\"time_ns\":"))
+                && version != last
+            {
+                last = version;
+                if sender.send((version, time)).is_err() {
+                    return;
+                }
+            }
+            line.clear();
+        }
+    });
+    Ok(firsts)
+}
+
+fn monotonic_ns() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn recovery(server: Server, report: &mut Report) -> Result<Server> {
@@ -253,9 +312,14 @@ fn recovery(server: Server, report: &mut Report) -> Result<Server> {
 
 /// Reads events until the task ends. Returns the events, and the lines that were dropped before they were read.
 fn count(mut events: BufReader<UnixStream>) -> (u64, u64) {
+    // A search in the whole line would take longer than the server has for it, because this program is not optimised.
+    const BEFORE: usize = b"{\"cursor\":\"".len();
+    const EVENT: &[u8] = b"\",\"map\":\"events\",\"event\":";
     let (mut line, mut count, mut lost) = (Vec::new(), 0, 0);
     while events.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
-        if line.windows(8).any(|window| window == b"\"event\":") {
+        let rest = line.get(BEFORE..).unwrap_or_default();
+        let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
+        if rest[end..].starts_with(EVENT) {
             count += 1;
         } else if let Some(rest) = String::from_utf8_lossy(&line).split("\"lost\":").nth(1) {
             lost += rest.split(',').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);

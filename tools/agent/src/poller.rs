@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eunomia::vm::Group;
 use eunomia::{Event, EventKind, Flow, Format, Vm};
@@ -140,6 +140,21 @@ impl Poller {
             for (_, (group, format)) in ready.iter().zip(groups).filter(|(fd, _)| !fd.revents().is_empty()) {
                 self.turn(group, format);
             }
+            self.wait_for_readers();
+        }
+    }
+
+    /// Waits for readers that are about to miss lines, while the buffers of the kernel have space for what is sent in that time.
+    fn wait_for_readers(&self) {
+        let begun = Instant::now();
+        while begun.elapsed() < LONGEST_WAIT {
+            let sinks = self.locked();
+            let is_ahead = sinks.values().any(|sink| sink.log.is_ahead());
+            if !is_ahead || !sinks.values().all(Sink::has_space) {
+                return;
+            }
+            drop(sinks);
+            std::thread::sleep(SHORT_WAIT);
         }
     }
 
@@ -183,10 +198,23 @@ fn polled_as(format: Format) -> Format {
     if format == Format::Json { Format::Raw } else { Format::Text }
 }
 
+/// The time after which the events of all tasks are read, even if a reader is about to miss some, and the time between two checks.
+const LONGEST_WAIT: Duration = Duration::from_millis(10);
+const SHORT_WAIT: Duration = Duration::from_millis(1);
 /// Maximum number of polls of a vm that is removed; each reads up to 65536 events.
 const LAST_POLLS: usize = 64;
 
 impl Sink {
+    /// Whether its ring buffers are at most half full. How full a perf buffer is, is not known.
+    fn has_space(&self) -> bool {
+        let Some(vm) = self.vm.upgrade() else { return true };
+        let sources = (0..vm.source_count().unwrap_or(0)).filter_map(|index| vm.source_at(index).ok());
+        sources.filter_map(|source| Some((source.positions?, source.name))).all(|(positions, name)| {
+            let size = vm.map_find(&name.to_string_lossy()).map_or(0, |map| u64::from(map.max_entries));
+            positions.produced.saturating_sub(positions.consumed) <= size / 2
+        })
+    }
+
     /// Adds an event to the log. The kernel keeps the record until this returns. So if this process is killed, the event is still in
     /// the buffer or already in the log.
     fn push(&mut self, event: &Event) -> Flow {

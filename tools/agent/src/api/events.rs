@@ -13,7 +13,7 @@ use super::{Api, input};
 use crate::error::{ApiError, Result};
 use crate::filter::LineFilter;
 use crate::http::{Body, Request, Response};
-use crate::log::{Form, LineWriter, Lines, Read};
+use crate::log::{Follower, Form, LineWriter, Lines, Read};
 use crate::task::{CountedReader, Task};
 
 /// Maximum number of pieces that are buffered for a slow caller. Further lines stay in the log.
@@ -56,7 +56,8 @@ impl Api {
         let counted = task.count_reader();
         let (sender, receiver) = mpsc::channel(PIECES);
         let writer = LineWriter::new(form, &task.log);
-        let reader = Reader { task, position, writer, filter, sender, _counted: counted };
+        let follower = task.log.follow(position);
+        let reader = Reader { task, position, follower, writer, filter, sender, _counted: counted };
         tokio::spawn(reader.run(follow, is_gap));
         let mut response = http::Response::new(Body::Stream(receiver));
         let kind = if form == Form::Sse { "text/event-stream" } else { "application/x-ndjson" };
@@ -97,6 +98,7 @@ enum Rest {
 struct Reader {
     task: Arc<Task>,
     position: u64,
+    follower: Follower,
     writer: LineWriter,
     filter: Option<LineFilter>,
     sender: mpsc::Sender<Bytes>,
@@ -141,6 +143,7 @@ impl Reader {
         while self.writer.size() < PIECE {
             match self.task.log.read(&mut self.position) {
                 Read::Lines(lines) => {
+                    self.follower.has_read(self.position);
                     if let Err(why) = self.lines(&lines) {
                         self.writer.other(self.position, &json!({"end": "filter", "error": why}));
                         return Rest::End;

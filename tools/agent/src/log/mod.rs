@@ -10,7 +10,8 @@ mod writer;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -26,7 +27,11 @@ pub struct Log {
     state: Mutex<State>,
     /// The position of the next line; `u64::MAX` when the task has ended.
     end: watch::Sender<u64>,
+    followers: Mutex<Vec<Weak<AtomicU64>>>,
 }
+
+/// How far a reader that follows the log has come. The reader is forgotten when this is dropped.
+pub struct Follower(Arc<AtomicU64>);
 
 struct State {
     ring: Ring,
@@ -69,7 +74,7 @@ impl Log {
     fn of(ring: Ring) -> Log {
         let (epoch, next) = (ring.epoch(), ring.next());
         let state = Mutex::new(State { ring, time: None, has_ended: false });
-        Log { epoch, state, end: watch::Sender::new(next) }
+        Log { epoch, state, end: watch::Sender::new(next), followers: Mutex::default() }
     }
 
     /// The memory, for the next server.
@@ -117,6 +122,27 @@ impl Log {
         Read::Lines(lines)
     }
 
+    /// Adds a reader that is waited for.
+    pub fn follow(&self, position: u64) -> Follower {
+        let follower = Arc::new(AtomicU64::new(position));
+        let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        followers.retain(|other| other.strong_count() > 0);
+        followers.push(Arc::downgrade(&follower));
+        Follower(follower)
+    }
+
+    /// Whether lines that a follower has not read yet are dropped soon. A follower that has missed lines already is not waited for,
+    /// so that each delays the others once at most, unless it catches up.
+    pub fn is_ahead(&self) -> bool {
+        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
+        let is_behind = |position: u64| {
+            (state.ring.first()..state.ring.next()).contains(&position)
+                && state.ring.len_from(position) > ring::CAPACITY / 2
+        };
+        followers.iter().filter_map(Weak::upgrade).any(|position| is_behind(position.load(Relaxed)))
+    }
+
     /// The position of the oldest line that is kept.
     pub fn oldest(&self) -> u64 {
         self.state().ring.first()
@@ -155,6 +181,13 @@ impl Log {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follower {
+    /// Notes that it has read the lines before `position`.
+    pub fn has_read(&self, position: u64) {
+        self.0.store(position, Relaxed);
     }
 }
 
@@ -211,6 +244,27 @@ mod tests {
         let (lines, lost) = read_all(&log, &mut position);
         assert_eq!(lines.len() as u64 + lost, count as u64);
         assert!(lost > 0 && lines.len() * (long.len() + line::HEADER) <= ring::CAPACITY);
+    }
+
+    #[test]
+    fn a_follower_is_waited_for_until_it_misses_lines() {
+        let log = Log::new().unwrap();
+        let long = "x".repeat(1000);
+        let half = ring::CAPACITY / 2 / (long.len() + line::HEADER);
+        let follower = log.follow(0);
+        (0..half).for_each(|_| add(&log, &[&long]));
+        assert!(!log.is_ahead());
+        (0..10).for_each(|_| add(&log, &[&long]));
+        assert!(log.is_ahead());
+        follower.has_read(20);
+        assert!(!log.is_ahead(), "it has read enough");
+        follower.has_read(0);
+        (0..half).for_each(|_| add(&log, &[&long]));
+        assert!(log.oldest() > 0 && !log.is_ahead(), "it has missed lines");
+        follower.has_read(log.oldest());
+        assert!(log.is_ahead());
+        drop(follower);
+        assert!(!log.is_ahead());
     }
 
     #[test]

@@ -136,6 +136,11 @@ impl Ring {
         Lines::new(bytes, from + count)
     }
 
+    /// The number of bytes from the line `number`, which must be kept, to the end.
+    pub fn len_from(&self, number: u64) -> usize {
+        (self.end - self.find(number)) as usize
+    }
+
     /// The position of a line that is kept.
     fn find(&self, number: u64) -> u64 {
         let index = self.marks.partition_point(|(marked, _)| *marked <= number);

@@ -1,7 +1,5 @@
 //! Writes lines of events into one buffer, without an allocation per line.
 
-use std::io::Write;
-
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -19,14 +17,22 @@ pub enum Form {
 /// Writes lines with their cursors.
 pub struct LineWriter {
     form: Form,
-    epoch: u32,
+    /// The epoch in each cursor, with a dot.
+    epoch: String,
+    /// The last name of a map, and its member of the object.
+    source: (String, Vec<u8>),
     out: Vec<u8>,
 }
 
 impl LineWriter {
     /// A writer of lines of this log.
     pub fn new(form: Form, log: &Log) -> LineWriter {
-        LineWriter { form, epoch: log.epoch(), out: Vec::new() }
+        LineWriter {
+            form,
+            epoch: format!("{:08x}.", log.epoch()),
+            source: Default::default(),
+            out: Vec::new(),
+        }
     }
 
     /// The number of bytes that were written but not taken yet.
@@ -43,12 +49,10 @@ impl LineWriter {
     /// Writes a line of the log.
     pub fn line(&mut self, line: &LineRef) {
         self.begin(line.position + 1);
-        let out = &mut self.out;
         if let Some(source) = line.source {
-            out.extend_from_slice(b"\"map\":");
-            text(source.as_bytes(), out);
-            out.push(b',');
+            self.map(source);
         }
+        let out = &mut self.out;
         match line.kind {
             LineKind::Json => {
                 out.extend_from_slice(b"\"event\":");
@@ -80,14 +84,30 @@ impl LineWriter {
         self.end();
     }
 
+    /// Writes the name of the map. Most lines have that of the line before.
+    fn map(&mut self, source: &str) {
+        let (last, member) = &mut self.source;
+        if last != source {
+            source.clone_into(last);
+            member.clear();
+            member.extend_from_slice(b"\"map\":");
+            text(source.as_bytes(), member);
+            member.push(b',');
+        }
+        self.out.extend_from_slice(member);
+    }
+
     fn begin(&mut self, next: u64) {
-        let epoch = self.epoch;
-        let _ = match self.form {
-            Form::Lines => write!(self.out, "{{\"cursor\":\"{epoch:08x}.{next}\","),
-            Form::Sse => {
-                write!(self.out, "id: {epoch:08x}.{next}\ndata: {{\"cursor\":\"{epoch:08x}.{next}\",")
-            }
-        };
+        let mut buffer = itoa::Buffer::new();
+        let cursor = [self.epoch.as_bytes(), buffer.format(next).as_bytes()];
+        if self.form == Form::Sse {
+            self.out.extend_from_slice(b"id: ");
+            cursor.iter().for_each(|part| self.out.extend_from_slice(part));
+            self.out.extend_from_slice(b"\ndata: ");
+        }
+        self.out.extend_from_slice(b"{\"cursor\":\"");
+        cursor.iter().for_each(|part| self.out.extend_from_slice(part));
+        self.out.extend_from_slice(b"\",");
     }
 
     fn end(&mut self) {
