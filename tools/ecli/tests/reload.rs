@@ -251,6 +251,50 @@ fn a_version_that_fails_leaves_the_running_one() {
 }
 
 #[test]
+fn a_new_version_is_checked_as_the_first_one() {
+    needs_root!();
+    let _turn = turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("package.json");
+    let of_ecli = |args: &[&str]| {
+        let status = ecli(args).current_dir(folder.path()).status().expect("ecli starts");
+        assert!(status.success(), "{args:?}");
+    };
+    of_ecli(&["keygen", "--no-password", "-s", "me.key", "-p", "me.pub"]);
+    fs::create_dir(folder.path().join("trusted")).expect("a folder");
+    fs::copy(folder.path().join("me.pub"), folder.path().join("trusted/me.pub")).expect("a copy");
+    let sign = |bytes: &[u8]| {
+        fs::write(folder.path().join("signed"), bytes).expect("a file");
+        of_ecli(&["sign", "-s", "me.key", "./signed"]);
+        fs::rename(folder.path().join("signed.minisig"), path.with_extension("json.minisig"))
+            .expect("renamed");
+        rename_to(&path, bytes);
+    };
+    sign(&package(1, "", ""));
+    let (own, path_text) = (std::process::id().to_string(), path.to_str().expect("UTF-8"));
+    let checks = ["--require-signed", "--trust", "trusted", "--max-kernel-memory", "64M"];
+    let args = [&["run", "-j", "--watch-package"], &checks[..], &[path_text, "--tgid", &own]].concat();
+    let mut command = ecli(&args);
+    command.current_dir(folder.path());
+    let running = Running::spawn(command);
+    rename_to(&path, &package(2, "", ""));
+    let line = running.says("not replaced");
+    assert!(line.contains("package.json") && line.contains("sign"), "{line}");
+    let large = "struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1 << 24); __type(key, u32); \
+                 __type(value, u64); } large SEC(\".maps\");";
+    sign(&package(3, "", large));
+    running.says("raise the limit: --max-kernel-memory SIZE; the running version stays");
+    let mut other: Value = serde_json::from_slice(&package(4, "", "")).expect("JSON");
+    other["arch"] = "riscv64".into();
+    sign(other.to_string().as_bytes());
+    let line = running.says("not replaced");
+    assert!(line.contains("riscv64"), "{line}");
+    sign(&package(5, "", ""));
+    running.says("programs: 1 swapped");
+    running.end();
+}
+
+#[test]
 fn another_record_has_a_head_of_its_own() {
     needs_root!();
     let _turn = turn();
