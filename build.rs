@@ -6,7 +6,7 @@ use std::env;
 use std::path::Path;
 
 /// In the order of the header's sections.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 16] = [
     "status",
     "types",
     "handle",
@@ -18,6 +18,7 @@ const SOURCES: [&str; 15] = [
     "group",
     "replace",
     "phases",
+    "export",
     "maps",
     "introspect",
     "test_run",

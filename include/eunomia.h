@@ -245,6 +245,16 @@ typedef enum eunomia_replace_flag {
   EUNOMIA_REPLACE_CARRY_DATA = 64,
 } eunomia_replace_flag;
 
+// Bits of the flags of eunomia_export.
+typedef enum eunomia_export_flag {
+  // Export the version that eunomia_prepare has loaded, not the running one.
+  EUNOMIA_EXPORT_PREPARED = 1,
+  // Export every descriptor: also programs, links and what eunomia_replace uses. Without this flag only
+  // maps and perf events are exported, which is all that a reader needs. As long as a copy of the descriptor
+  // of a link is open, some kinds of programs stay attached.
+  EUNOMIA_EXPORT_ALL = 2,
+} eunomia_export_flag;
+
 // Kinds of types, without typedefs and qualifiers.
 typedef enum eunomia_type_kind {
   // Signed integer.
@@ -525,6 +535,20 @@ typedef struct eunomia_replace_options {
   // Reserved, must be 0.
   uint32_t reserved;
 } eunomia_replace_options;
+
+// The descriptors of a package for another process, and their description.
+typedef struct eunomia_exported {
+  // Set by the caller to sizeof(eunomia_exported).
+  size_t size;
+  // Text. The first line identifies the object of the package. Then follows one line per descriptor, in
+  // their order: "map NAME", "perf_event CPU PAGES MAP", "program NAME", "generation", and "link",
+  // "dispatcher" or "slots" with the name of the program.
+  const char *description;
+  // The descriptors.
+  const int *fds;
+  // Number of descriptors.
+  size_t count;
+} eunomia_exported;
 
 // A map of the package.
 typedef struct eunomia_map_info {
@@ -810,8 +834,8 @@ int eunomia_detach(struct eunomia_vm *vm);
 // failed, it is "". If vm is NULL or another thread is inside a call, it is a fixed string. A call
 // that fails because of another thread (EUNOMIA_ERR_BUSY) does not change the message. If the last
 // failed call of this thread was eunomia_replace, eunomia_prepare, eunomia_flip, eunomia_abort,
-// eunomia_commit or eunomia_rollback, this thread gets the message of that call, even while another
-// thread is inside a call.
+// eunomia_commit, eunomia_rollback or eunomia_adopt, this thread gets the message of that call, even
+// while another thread is inside a call.
 const char *eunomia_errmsg(const struct eunomia_vm *vm);
 
 // Returns the long message of the last failed call, such as the verifier's log. It can be megabytes
@@ -1313,6 +1337,87 @@ int eunomia_rollback(struct eunomia_vm *vm);
 // Returns: 1 if so, or if no package was ever replaced; 0 if not; or
 //   EUNOMIA_ERR_BUSY  called in a callback of the vm
 int eunomia_drained(struct eunomia_vm *vm);
+
+// ---- A package in two processes ----
+//
+// One process, the loader, has the capabilities that loading requires. Another one, the reader, has none
+// and gets the events. The loader passes three things to the reader, for example through a socket: the
+// bytes of the package, the description, and the descriptors (SCM_RIGHTS, at most 253 in a message).
+//
+//                 loader                                  reader
+//   start         attach, export                          new, import, poll
+//   new version   prepare, export (EXPORT_PREPARED)       adopt
+//                 flip                                    polls both versions
+//                 drained: whether the reader has read    commit
+//                 all events of the old version
+//   or instead    abort, or rollback                      rollback
+//
+// The reader adopts a version before the loader flips. A reader reads maps and variables and gets events
+// in every way; calls that change the package return EUNOMIA_ERR_STATE. It needs no capability from Linux 6.0
+// on; before, map calls need CAP_BPF unless the sysctl kernel.unprivileged_bpf_disabled is 0.
+//
+// Copies descriptors of the package for another process. With the first export this vm stops reading:
+// eunomia_poll, eunomia_run, eunomia_read and similar calls, eunomia_queue_start and eunomia_replace
+// return EUNOMIA_ERR_STATE from then on. All other calls work as before. Another export is for another
+// reader that continues where the last one has ended; only one may read at a time.
+//
+//   flags  bitmask of eunomia_export_flag
+//   out    receives the descriptors and their description
+//
+// The descriptors are the caller's: close them after they have been sent. They are close-on-exec. The
+// array that has their numbers and the description are valid until the next call on the vm. Keep the vm:
+// its end detaches the package, and programs can write to a perf buffer only as long as the process that
+// opened it has it mapped.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_STATE   the package is not loaded, or is imported; the vm is in a group; there are events
+//                       that the reader would miss (in the queue, kept for the next eunomia_read, or of an
+//                       old version); with EUNOMIA_EXPORT_PREPARED: no version is prepared, it is the
+//                       running one, or the running one is not exported
+//   EUNOMIA_ERR_SYSTEM  no file descriptor is left
+// After a failure the vm reads as before.
+int eunomia_export(struct eunomia_vm *vm,
+                   uint32_t flags,
+                   struct eunomia_exported *out);
+
+// Makes an empty vm the reader of a package that another process has loaded, instead of eunomia_open,
+// eunomia_load and eunomia_attach. After a failure the vm is empty as before.
+//
+//   data      the package, copied
+//   len       bytes of data
+//   exported  the description that the loader has sent, and the descriptors in the same order. Both are
+//             copied: close the descriptors after the call, also after a failure.
+//
+// Of the options of the vm, those for log, paths and polling apply. eunomia_destroy detaches nothing.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_INVAL    the descriptors are of another package, not those of the description, or too few
+//   EUNOMIA_ERR_PACKAGE  the package is malformed
+//   EUNOMIA_ERR_PERM     the kernel refuses access
+//   EUNOMIA_ERR_STATE    the vm has a package already
+//   EUNOMIA_ERR_SYSTEM   a system call failed
+int eunomia_import(struct eunomia_vm *vm,
+                   const void *data,
+                   size_t len,
+                   const struct eunomia_exported *exported);
+
+// Makes the vm of a reader read the next version of its package, too. It polls the buffers of both
+// versions and delivers the events of each with their own types. Any thread may call it, also while another
+// one polls.
+//
+//   data, len, exported  as for eunomia_import
+//
+// The loader flips after this. When its eunomia_flip has returned, call eunomia_commit: the old buffers are
+// closed as soon as they are empty. If the loader unloads the new version or rolls back, call
+// eunomia_rollback. Failures are stored as those of eunomia_replace.
+//
+// Returns: as eunomia_import or
+//   EUNOMIA_ERR_STATE  the vm was not imported, or still has an old version
+//   EUNOMIA_ERR_BUSY   called in a callback of the vm, or during another such call
+int eunomia_adopt(struct eunomia_vm *vm,
+                  const void *data,
+                  size_t len,
+                  const struct eunomia_exported *exported);
 
 // ---- Maps, by name ----
 //

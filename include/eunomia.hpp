@@ -37,6 +37,8 @@
 #include <utility>
 #include <vector>
 
+#include <unistd.h>
+
 namespace eunomia {
 
 // ---- Version ----
@@ -391,6 +393,50 @@ constexpr replace_flag operator|(replace_flag a, replace_flag b) noexcept {
     return static_cast<replace_flag>(static_cast<std::uint32_t>(a) | static_cast<std::uint32_t>(b));
 }
 
+// See eunomia_export_flag. Flags can be joined with |.
+enum class export_flag : std::uint32_t {
+    none = 0,
+    prepared = EUNOMIA_EXPORT_PREPARED,
+    all = EUNOMIA_EXPORT_ALL,
+};
+
+constexpr export_flag operator|(export_flag a, export_flag b) noexcept {
+    return static_cast<export_flag>(static_cast<std::uint32_t>(a) | static_cast<std::uint32_t>(b));
+}
+
+// The descriptors of a package for another process, and their description; see eunomia_exported. It can be
+// moved but not copied. Its destructor closes the descriptors.
+class exported {
+  public:
+    // Takes over descriptors that another process has sent, in the order of the description.
+    exported(std::string description, std::vector<int> fds)
+        : description_(std::move(description)), fds_(std::move(fds)) {}
+
+    exported(exported &&other) noexcept
+        : description_(std::move(other.description_)), fds_(std::exchange(other.fds_, {})) {}
+    exported &operator=(exported &&other) noexcept {
+        std::swap(description_, other.description_);
+        std::swap(fds_, other.fds_);
+        return *this;
+    }
+    ~exported() {
+        for (int fd : fds_)
+            ::close(fd);
+    }
+
+    const std::string &description() const noexcept {
+        return description_;
+    }
+
+    const std::vector<int> &fds() const noexcept {
+        return fds_;
+    }
+
+  private:
+    std::string description_;
+    std::vector<int> fds_;
+};
+
 // Calls fn(const eunomia_record &header, const void *data, const void *key) for each record of a raw batch.
 template <class Fn> void each_record(const void *buffer, const batch &stored, Fn &&fn) {
     auto at = static_cast<const char *>(buffer);
@@ -520,7 +566,7 @@ class prepared;
 
 // A handle to one package. It can be moved but not copied. One thread at a time may use it; a second one
 // gets EUNOMIA_ERR_BUSY. Any thread may call stop, pause, stats_get, epoll_fd and close, and the functions
-// for versions: replace, prepare, commit, rollback and drained.
+// for versions: replace, prepare, commit, rollback, drained and adopt.
 class vm {
   public:
     explicit vm(options options = {}) : state_(std::make_shared<detail::state>()) {
@@ -610,7 +656,7 @@ class vm {
     // Loads a new version, which does not run before prepared::flip. Any thread; see eunomia_prepare.
     prepared prepare(std::string_view data, replace_flag flags = replace_flag::none);
 
-    // Closes the old version that replace_flag::keep_old has kept. Any thread.
+    // Closes the old version that replace_flag::keep_old has kept, or that adopt has left. Any thread.
     void commit() {
         call_aside(eunomia_commit);
     }
@@ -624,6 +670,23 @@ class vm {
     // Whether all events of older versions have been delivered. Any thread.
     bool drained() const {
         return call(eunomia_drained) == 1;
+    }
+
+    // Copies descriptors for a process that reads the events. This vm stops reading; see eunomia_export.
+    exported export_fds(export_flag flags = export_flag::none) {
+        return exported_of(entered(), flags);
+    }
+
+    // Makes this empty vm the reader of a package that another process has loaded; see eunomia_import.
+    void import_fds(std::string_view data, const exported &from) {
+        auto raw_from = raw_of(from);
+        call([&](auto raw) { return eunomia_import(raw, data.data(), data.size(), &raw_from); });
+    }
+
+    // Makes this reader read the next version, too. Any thread; see eunomia_adopt.
+    void adopt(std::string_view data, const exported &from) {
+        auto raw_from = raw_of(from);
+        call_aside([&](auto raw) { return eunomia_adopt(raw, data.data(), data.size(), &raw_from); });
     }
 
     // Returns the report of the last replace, also of a failed one; "" before the first.
@@ -1012,6 +1075,16 @@ class vm {
         return {sizeof(eunomia_replace_options), number(flags), 0};
     }
 
+    static exported exported_of(const detail::use &use, export_flag flags) {
+        eunomia_exported raw{sizeof(raw), nullptr, nullptr, 0};
+        checked(use.raw(), eunomia_export(use.raw(), number(flags), &raw));
+        return {raw.description, {raw.fds, raw.fds + raw.count}};
+    }
+
+    static eunomia_exported raw_of(const exported &from) {
+        return {sizeof(eunomia_exported), c_text(from.description()), from.fds().data(), from.fds().size()};
+    }
+
     template <class Call> int call(Call &&function) const {
         auto use = entered();
         return checked(use.raw(), function(use.raw()));
@@ -1099,6 +1172,11 @@ class prepared {
     // Returns what will happen to programs and maps; see eunomia_replace_report.
     const std::string &report() const noexcept {
         return report_;
+    }
+
+    // Copies descriptors for the process that reads the events; see eunomia_export.
+    exported export_fds(export_flag flags = export_flag::none) const {
+        return vm::exported_of(detail::use(state_), flags | export_flag::prepared);
     }
 
     // Switches to this version and returns the report. If it throws, the old version runs as before, and this

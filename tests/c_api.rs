@@ -49,7 +49,7 @@ macro_rules! programs {
     )* };
 }
 
-programs! { arguments batch callback cycles epoll events group guest host phases poison replace run sizes state stop strings threads }
+programs! { arguments batch callback cycles epoll events export group guest host phases poison replace run sizes state stop strings threads }
 
 #[test]
 fn a_rejected_program_sets_the_error_and_prints_nothing() {

@@ -1,11 +1,13 @@
 package eunomia
 
+// #include <stdlib.h>
 // #include <eunomia.h>
 import "C"
 
 import (
 	"encoding/json"
 	"syscall"
+	"unsafe"
 )
 
 // Replace replaces the running package by a new version while events flow, and returns the report as JSON; eunomia.h lists
@@ -83,7 +85,12 @@ func (p *Prepared) Abort() error {
 	return err
 }
 
-// Commit closes the old version that ReplaceKeepOld has kept. Any goroutine may call it.
+// Export copies descriptors of this version for the process that reads the events. See VM.Export.
+func (p *Prepared) Export(flags ExportFlag) (*Exported, error) {
+	return p.vm.Export(flags | C.EUNOMIA_EXPORT_PREPARED)
+}
+
+// Commit closes the old version that ReplaceKeepOld has kept, or that Adopt has left. Any goroutine may call it.
 func (vm *VM) Commit() error {
 	_, err := vm.change(func(c *C.eunomia_vm) C.int { return C.eunomia_commit(c) })
 	return err
@@ -105,6 +112,90 @@ func (vm *VM) Drained() (bool, error) {
 		return false, &Error{Status: Status(status), Message: "called from a callback of this vm"}
 	}
 	return status == 1, nil
+}
+
+// ---- a package in two processes ----
+
+// ExportFlag is a flag of Export.
+type ExportFlag uint32
+
+// ExportAll exports every descriptor, also those that a reader does not need; see eunomia.h.
+const ExportAll ExportFlag = C.EUNOMIA_EXPORT_ALL
+
+// Exported has the descriptors of a package for another process, and their description. It owns the descriptors until Close.
+// A process that has received them creates it from the description and the descriptors in the same order.
+type Exported struct {
+	Description string
+	Fds         []int
+}
+
+// Close closes the descriptors. It may be called again.
+func (e *Exported) Close() {
+	for _, fd := range e.Fds {
+		syscall.Close(fd)
+	}
+	e.Fds = nil
+}
+
+// Export copies descriptors for a process that reads the events. This vm stops reading. See eunomia_export.
+func (vm *VM) Export(flags ExportFlag) (*Exported, error) {
+	exported := new(Exported)
+	_, err := vm.call(func(c *C.eunomia_vm) C.int {
+		found := C.eunomia_exported{size: C.sizeof_eunomia_exported}
+		status := C.eunomia_export(c, C.uint32_t(flags), &found)
+		if status >= 0 {
+			exported.Description = C.GoString(found.description)
+			for _, fd := range unsafe.Slice(found.fds, int(found.count)) {
+				exported.Fds = append(exported.Fds, int(fd))
+			}
+		}
+		return status
+	})
+	if err != nil {
+		return nil, err
+	}
+	return exported, nil
+}
+
+// Import makes this empty vm the reader of a package that another process has loaded. The descriptors are copied. See
+// eunomia_import.
+func (vm *VM) Import(data []byte, exported *Exported) error {
+	return exported.with(func(found *C.eunomia_exported) error {
+		_, err := vm.call(func(c *C.eunomia_vm) C.int {
+			return C.eunomia_import(c, pointer(data), C.size_t(len(data)), found)
+		})
+		return err
+	})
+}
+
+// Adopt makes this reader read the next version, too. The descriptors are copied. Any goroutine may call it. See
+// eunomia_adopt.
+func (vm *VM) Adopt(data []byte, exported *Exported) error {
+	return exported.with(func(found *C.eunomia_exported) error {
+		_, err := vm.change(func(c *C.eunomia_vm) C.int {
+			return C.eunomia_adopt(c, pointer(data), C.size_t(len(data)), found)
+		})
+		return err
+	})
+}
+
+// with passes a copy in C's memory, because it has pointers that C follows.
+func (e *Exported) with(use func(found *C.eunomia_exported) error) error {
+	copies, err := cTexts([]string{e.Description})
+	if err != nil {
+		return err
+	}
+	defer copies.free()
+	found := (*C.eunomia_exported)(C.calloc(1, C.sizeof_eunomia_exported))
+	defer C.free(unsafe.Pointer(found))
+	fds := (*C.int)(C.calloc(C.size_t(len(e.Fds)+1), C.sizeof_int))
+	defer C.free(unsafe.Pointer(fds))
+	for i, fd := range e.Fds {
+		unsafe.Slice(fds, len(e.Fds))[i] = C.int(fd)
+	}
+	found.size, found.description = C.sizeof_eunomia_exported, copies.at(0)
+	found.fds, found.count = fds, C.size_t(len(e.Fds))
+	return use(found)
 }
 
 // ---- calls that change versions ----

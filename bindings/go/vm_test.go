@@ -578,6 +578,37 @@ func TestAPreparedVersionRunsOrIsGivenUp(t *testing.T) {
 	equal(t, drained, true)
 }
 
+func TestAnotherVMReadsWhatIsExported(t *testing.T) {
+	vm, data, next := replaceable(t)
+	exported, err := vm.Export(0)
+	check(t, err)
+	count := len(exported.Fds)
+	reader, err := New(nil)
+	check(t, err)
+	defer reader.Close()
+	check(t, reader.Import(data, exported))
+	equal(t, errors.Is(reader.Import(data, exported), ErrState), true)
+	exported.Close()
+	equal(t, errors.Is(reader.Adopt(next, exported), ErrInval), true)
+	prepared, err := vm.Prepare(next, 0)
+	check(t, err)
+	its, err := prepared.Export(0)
+	check(t, err)
+	defer its.Close()
+	check(t, reader.Adopt(next, its))
+	_, err = prepared.Flip()
+	check(t, err)
+	trigger(t, vm, 1)
+	delivered, err := reader.Poll(background, Forever, FormatRaw, ignore)
+	check(t, err)
+	equal(t, delivered, 1)
+	check(t, reader.Commit())
+	all, err := vm.Export(ExportAll)
+	check(t, err)
+	defer all.Close()
+	equal(t, len(all.Fds) > count, true)
+}
+
 func TestTheQueueDelivers(t *testing.T) {
 	vm := running(t)
 	check(t, vm.QueueStart(1<<20))

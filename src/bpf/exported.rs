@@ -1,11 +1,10 @@
-//! The descriptors of a loaded package with their roles, and their description as JSON, to send them to another process.
+//! The descriptors of a loaded package with their roles, and their description as text, to send them to another process.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use serde_json::Value;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::error::{Error, Result, Status};
-use crate::package::{Package, compact, members};
+use crate::os;
+use crate::package::Package;
 
 /// The role of a descriptor of [`Exported`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +48,11 @@ pub enum FdRole {
         /// The name of the program.
         program: String,
     },
+    /// A role that this version of the library does not know.
+    Other {
+        /// Its line of the description.
+        line: String,
+    },
 }
 
 /// The descriptors of a package for another process, see [`Vm::export`](crate::Vm::export). It owns them.
@@ -58,19 +62,21 @@ pub enum FdRole {
 /// [`from_parts`](Exported::from_parts).
 #[derive(Debug)]
 pub struct Exported {
-    /// Identifies the object of the package.
-    object: u64,
-    items: Vec<(FdRole, OwnedFd)>,
+    /// The first line of the description, which identifies the object of the package.
+    object: String,
+    /// The other lines, with their descriptors.
+    items: Vec<(String, OwnedFd)>,
 }
 
 impl Exported {
-    /// Starts without descriptors.
-    pub(super) fn new(package: &Package) -> Exported {
-        Exported { object: identify(&package.object), items: Vec::new() }
-    }
-
-    pub(super) fn push(&mut self, role: FdRole, fd: OwnedFd) {
-        self.items.push((role, fd));
+    /// Copies the descriptors of a package. Each has its line.
+    pub(super) fn copy(package: &Package, list: Vec<(String, RawFd)>) -> Result<Exported> {
+        let mut exported = Exported { object: identify(&package.object), items: Vec::new() };
+        for (line, fd) in list {
+            let failed = |e: os::Errno| Error::sys(Status::System, e.0, format_args!("export: {e}"));
+            exported.items.push((line, os::duplicate(fd).map_err(failed)?));
+        }
+        Ok(exported)
     }
 
     /// Whether these are descriptors of a package with the same object.
@@ -78,13 +84,20 @@ impl Exported {
         self.object == identify(&package.object)
     }
 
-    pub(super) fn into_items(self) -> Vec<(FdRole, OwnedFd)> {
+    /// The lines with their descriptors.
+    pub(super) fn into_items(self) -> Vec<(String, OwnedFd)> {
         self.items
     }
 
+    /// The descriptors, which the caller owns then.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "only the C interface passes them on"))]
+    pub(crate) fn into_fds(self) -> impl Iterator<Item = OwnedFd> {
+        self.items.into_iter().map(|(_, fd)| fd)
+    }
+
     /// The descriptors with their roles.
-    pub fn items(&self) -> impl ExactSizeIterator<Item = (&FdRole, BorrowedFd<'_>)> {
-        self.items.iter().map(|(role, fd)| (role, fd.as_fd()))
+    pub fn items(&self) -> impl ExactSizeIterator<Item = (FdRole, BorrowedFd<'_>)> {
+        self.items.iter().map(|(line, fd)| (FdRole::of(line), fd.as_fd()))
     }
 
     /// The descriptors, in the order of the description.
@@ -96,147 +109,162 @@ impl Exported {
     /// program cannot keep anything attached.
     #[must_use]
     pub fn for_reader(mut self) -> Exported {
-        self.items.retain(|(role, _)| matches!(role, FdRole::Map { .. } | FdRole::PerfEvent { .. }));
+        self.items.retain(|(line, _)| line.starts_with("map ") || line.starts_with("perf_event "));
         self
     }
 
-    /// Describes the descriptors as one line of JSON: the role of each, in order.
+    /// Describes the descriptors as text. The first line identifies the object of the package. Then follows one line per descriptor,
+    /// in order, with its role: `map NAME`, `perf_event CPU PAGES MAP`, `program NAME`, `generation`, and `link`, `dispatcher`
+    /// or `slots` with the name of the program.
     pub fn description(&self) -> String {
-        let fds = self.items.iter().map(|(role, _)| role.to_value()).collect();
-        compact(&members([("fds", fds), ("object", format!("{:016x}", self.object).into())]))
+        let mut text = self.object.clone();
+        for (line, _) in &self.items {
+            text.push('\n');
+            text += line;
+        }
+        text
     }
 
     /// Puts a description and its descriptors together again.
     ///
     /// # Errors
     ///
-    /// [`Status::Inval`] if `description` is malformed or describes another number of descriptors.
+    /// [`Status::Inval`] if `description` describes another number of descriptors.
     ///
     /// ```
     /// use eunomia::Status;
     /// use eunomia::vm::Exported;
     ///
-    /// let error = Exported::from_parts(r#"{"fds":[{"role":"generation"}],"object":"0"}"#, Vec::new()).unwrap_err();
+    /// let error = Exported::from_parts("object 0\ngeneration", Vec::new()).unwrap_err();
     /// assert_eq!(error.status(), Status::Inval);
     /// ```
     pub fn from_parts(description: &str, fds: Vec<OwnedFd>) -> Result<Exported> {
-        let bad = |text: String| Error::new(Status::Inval, text).at("description of exported descriptors");
-        let value: Value = serde_json::from_slice(description.as_bytes()).map_err(|e| bad(e.to_string()))?;
-        let object = value["object"].as_str().and_then(|text| u64::from_str_radix(text, 16).ok());
-        let object = object.ok_or_else(|| bad("object: expected a number in hexadecimal digits".into()))?;
-        let roles = value["fds"].as_array().ok_or_else(|| bad("fds: expected an array".into()))?;
-        if roles.len() != fds.len() {
-            return Err(bad(format!("it has {} descriptors, but {} were passed", roles.len(), fds.len())));
-        }
-        let role = |(index, value)| {
-            FdRole::from_value(value).ok_or_else(|| bad(format!("fds[{index}]: not a role")))
-        };
-        let roles = roles.iter().enumerate().map(role).collect::<Result<Vec<_>>>()?;
-        Ok(Exported { object, items: roles.into_iter().zip(fds).collect() })
+        let (count, mut fds) = (fds.len(), fds.into_iter());
+        Exported::read(description, count, &mut |_| {
+            fds.next().ok_or_else(|| Error::new(Status::Internal, ""))
+        })
     }
+
+    /// The same with a function that returns each of the `count` descriptors by its index.
+    pub(crate) fn read(
+        description: &str,
+        count: usize,
+        fd: &mut dyn FnMut(usize) -> Result<OwnedFd>,
+    ) -> Result<Exported> {
+        let mut lines = description.split('\n');
+        let object = lines.next().unwrap_or_default().to_owned();
+        let described = lines.clone().count();
+        if described != count {
+            let text = format_args!("the description has {described} descriptors, but {count} were passed");
+            return Err(Error::new(Status::Inval, text));
+        }
+        let mut exported = Exported { object, items: Vec::new() };
+        for (index, line) in lines.enumerate() {
+            exported.items.push((line.to_owned(), fd(index)?));
+        }
+        Ok(exported)
+    }
+}
+
+/// Reads the line of a perf event after its role: the CPU, the pages of its buffer, and the name of the map.
+pub(super) fn perf_event(line: &str) -> Option<(i32, u32, &str)> {
+    let (cpu, rest) = line.split_once(' ')?;
+    let (pages, map) = rest.split_once(' ')?;
+    let cpu = cpu.parse::<u32>().ok().and_then(|cpu| i32::try_from(cpu).ok())?;
+    let pages = pages.parse().ok().filter(|pages: &u32| pages.is_power_of_two())?;
+    Some((cpu, pages, map))
 }
 
 impl FdRole {
-    fn to_value(&self) -> Value {
-        let (role, key, name) = match self {
-            FdRole::Map { name } => ("map", "name", name),
-            FdRole::Program { name } => ("program", "name", name),
-            FdRole::Dispatcher { program } => ("dispatcher", "program", program),
-            FdRole::Slots { program } => ("slots", "program", program),
-            FdRole::Link { program } => ("link", "program", program),
-            FdRole::PerfEvent { map, .. } => ("perf_event", "map", map),
-            FdRole::Generation => return members([("role", "generation".into())]),
-        };
-        let mut value = members([("role", role.into()), (key, (**name).into())]);
-        if let (FdRole::PerfEvent { cpu, pages, .. }, Some(object)) = (self, value.as_object_mut()) {
-            for (key, number) in [("cpu", *cpu), ("pages", *pages)] {
-                object.insert(key.to_owned(), number.into());
-            }
-        }
-        value
-    }
-
-    fn from_value(value: &Value) -> Option<FdRole> {
-        let number = |key: &str| value[key].as_u64().and_then(|number| u32::try_from(number).ok());
-        let role = value["role"].as_str()?;
-        let key = match role {
-            "generation" => return Some(FdRole::Generation),
-            "map" | "program" => "name",
-            "perf_event" => "map",
-            _ => "program",
-        };
-        let name = value[key].as_str()?.to_owned();
-        Some(match role {
-            "map" => FdRole::Map { name },
-            "program" => FdRole::Program { name },
-            "dispatcher" => FdRole::Dispatcher { program: name },
-            "slots" => FdRole::Slots { program: name },
-            "link" => FdRole::Link { program: name },
-            "perf_event" => FdRole::PerfEvent {
-                map: name,
-                cpu: number("cpu").filter(|cpu| i32::try_from(*cpu).is_ok())?,
-                pages: number("pages").filter(|pages| pages.is_power_of_two())?,
+    /// Reads a line of a description.
+    fn of(line: &str) -> FdRole {
+        let (role, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let name = || rest.to_owned();
+        match role {
+            "map" => FdRole::Map { name: name() },
+            "program" => FdRole::Program { name: name() },
+            "dispatcher" => FdRole::Dispatcher { program: name() },
+            "slots" => FdRole::Slots { program: name() },
+            "link" => FdRole::Link { program: name() },
+            "generation" => FdRole::Generation,
+            "perf_event" => match perf_event(rest) {
+                Some((cpu, pages, map)) => FdRole::PerfEvent { map: map.to_owned(), cpu: cpu as u32, pages },
+                None => FdRole::Other { line: line.to_owned() },
             },
-            _ => return None,
-        })
+            _ => FdRole::Other { line: line.to_owned() },
+        }
     }
 }
 
-/// A number that differs for different objects, the hash FNV-1a. It detects mistakes, not attacks.
-fn identify(object: &[u8]) -> u64 {
-    object
+/// Returns a line that differs for different objects, with their hash FNV-1a. It detects mistakes, not attacks.
+fn identify(object: &[u8]) -> String {
+    let hash = object
         .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("object {hash:016x}")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::{Exported, FdRole};
 
-    #[test]
-    fn a_description_is_read_as_it_was_written() {
-        let name = || "a \"name\"".to_owned();
-        let roles = [
-            FdRole::Map { name: name() },
-            FdRole::PerfEvent { map: name(), cpu: 3, pages: 64 },
-            FdRole::Program { name: name() },
-            FdRole::Dispatcher { program: name() },
-            FdRole::Slots { program: name() },
-            FdRole::Link { program: name() },
-            FdRole::Generation,
-        ];
-        let fd = || std::fs::File::open("/dev/null").expect("a descriptor").into();
-        let items = roles.into_iter().map(|role| (role, fd())).collect();
-        let exported = Exported { object: u64::MAX, items };
-        let text = exported.description();
-        let again = Exported::from_parts(&text, exported.items.iter().map(|_| fd()).collect()).expect("read");
-        assert_eq!(again.description(), text);
-        assert_eq!(again.items().map(|(role, _)| role.clone()).collect::<Vec<_>>().len(), 7);
-        assert_eq!(again.for_reader().items().len(), 2);
+    fn null() -> OwnedFd {
+        std::fs::File::open("/dev/null").expect("a descriptor").into()
     }
 
     #[test]
-    fn wrong_descriptions_are_refused() {
-        for text in [
-            "",
-            "[]",
-            r#"{"object":"x","fds":[]}"#,
-            r#"{"object":"1"}"#,
-            r#"{"object":"1","fds":[{"role":"map","name":"m"}]}"#,
-            r#"{"object":"1","fds":{}}"#,
-        ] {
-            assert!(Exported::from_parts(text, Vec::new()).is_err(), "{text}");
+    fn a_description_is_read_as_it_was_written() {
+        let lines = [
+            "map a.b",
+            "perf_event 3 64 a.b",
+            "program p",
+            "dispatcher p",
+            "slots p",
+            "link p",
+            "generation",
+        ];
+        let items = lines.iter().map(|line| ((*line).to_owned(), null())).collect();
+        let exported = Exported { object: "object 0".into(), items };
+        let text = exported.description();
+        assert_eq!(text, "object 0\n".to_owned() + &lines.join("\n"));
+        let again = Exported::from_parts(&text, lines.iter().map(|_| null()).collect()).expect("read");
+        assert_eq!(again.description(), text);
+        let (name, program) = (String::from("a.b"), || String::from("p"));
+        let expected = [
+            FdRole::Map { name: name.clone() },
+            FdRole::PerfEvent { map: name, cpu: 3, pages: 64 },
+            FdRole::Program { name: program() },
+            FdRole::Dispatcher { program: program() },
+            FdRole::Slots { program: program() },
+            FdRole::Link { program: program() },
+            FdRole::Generation,
+        ];
+        assert!(again.items().map(|(role, _)| role).eq(expected));
+        assert_eq!(again.for_reader().description(), "object 0\nmap a.b\nperf_event 3 64 a.b");
+    }
+
+    #[test]
+    fn a_description_of_another_number_of_descriptors_is_refused() {
+        for text in ["object 0", "object 0\nmap a\nmap b", ""] {
+            let error = Exported::from_parts(text, vec![null()]).map(drop).expect_err(text);
+            assert!(error.to_string().contains("but 1 were passed"), "{error}");
         }
-        for role in [
-            r#"{"role":"perf_event","map":"m","cpu":0,"pages":3}"#,
-            r#"{"role":"perf_event","map":"m","cpu":4294967295,"pages":4}"#,
-            r#"{"role":"map"}"#,
-            r#"{"role":"other"}"#,
-            "1",
+        assert_eq!(Exported::from_parts("", Vec::new()).expect("of no package").items().len(), 0);
+    }
+
+    #[test]
+    fn unknown_roles_are_kept() {
+        for line in [
+            "",
+            "perf_event 0 3 m",
+            "perf_event 4294967295 4 m",
+            "perf_event 0 0 m",
+            "perf_event 0 4",
+            "other a",
         ] {
-            let fd = std::fs::File::open("/dev/null").expect("a descriptor").into();
-            let text = format!(r#"{{"object":"1","fds":[{role}]}}"#);
-            assert!(Exported::from_parts(&text, vec![fd]).is_err(), "{text}");
+            assert_eq!(FdRole::of(line), FdRole::Other { line: line.to_owned() });
         }
     }
 }

@@ -205,16 +205,9 @@ impl Opened {
         Ok(())
     }
 
-    /// Uses the maps that another process has created: their names and descriptors. All others do not exist.
-    pub fn import(&mut self, given: Vec<(String, OwnedFd)>) -> Result<()> {
-        for (name, fd) in given {
-            let index = self.maps.iter().position(|map| map.label() == name);
-            let names = || self.maps.iter().map(|map| map.label().into_owned());
-            let index = index.ok_or_else(|| Error::unknown("map", &name, &mut names()))?;
-            unshared(&mut self.maps[index])?.import_fd(fd)?;
-        }
-        self.phase = Phase::Imported;
-        Ok(())
+    /// Makes map `index` that of a descriptor of another process.
+    pub fn import(&mut self, index: usize, fd: OwnedFd) -> Result<()> {
+        unshared(&mut self.maps[index])?.import_fd(fd)
     }
 
     fn attach_maps(&mut self) -> Result<()> {

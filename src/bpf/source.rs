@@ -3,7 +3,7 @@
 //! Each turn takes a bounded batch from one source, so that a flooded source does not starve the others. The sink decides what
 //! happens to a record.
 
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -200,9 +200,6 @@ pub struct Sources {
     is_given_away: bool,
 }
 
-/// A perf buffer: its map, its pages, and the CPU and the event of each of its parts.
-pub type PerfExport<'a> = (&'a Arc<Map>, u32, Vec<(i32, OwnedFd)>);
-
 struct Source {
     shape: Arc<Shape>,
     buffer: Buffer,
@@ -304,13 +301,13 @@ impl Sources {
         (self.timer, self.again, self.is_given_away) = (None, None, true);
     }
 
-    /// Copies the descriptors of the perf events.
-    pub fn export_perf(&self) -> os::Result<Vec<PerfExport<'_>>> {
-        let perf = self.list.iter().filter_map(|source| match &source.buffer {
-            Buffer::Perf(perf, _) => Some((&source.shape.map, perf.events())),
-            _ => None,
-        });
-        perf.map(|(map, events)| Ok((map, events.pages(), events.export()?))).collect()
+    /// Passes each perf event on: its map, its CPU, the pages of its buffer, and its descriptor.
+    pub fn list_perf(&self, list: &mut dyn FnMut(&Map, i32, u32, RawFd)) {
+        for source in &self.list {
+            if let Buffer::Perf(perf, _) = &source.buffer {
+                perf.events().list(&mut |cpu, pages, fd| list(&source.shape.map, cpu, pages, fd));
+            }
+        }
     }
 
     fn samplers(&mut self) -> impl Iterator<Item = (&Map, &mut Sampler)> {

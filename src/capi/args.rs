@@ -211,6 +211,8 @@ unsafe impl CStruct for eunomia_prog_input {}
 unsafe impl CStruct for eunomia_prog_result {}
 // SAFETY: as above.
 unsafe impl CStruct for eunomia_replace_options {}
+// SAFETY: as above.
+unsafe impl CStruct for eunomia_exported {}
 
 /// Returns the size that the caller set in the struct `name`.
 ///

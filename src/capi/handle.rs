@@ -105,6 +105,7 @@ pub(super) enum Returned {
     Source(SourceInfo),
     Batch(Batch),
     Prog(ProgInfo),
+    Exported(CString, Vec<c_int>),
 }
 
 /// Permission to be inside a call. The outermost call of a thread gives it back.

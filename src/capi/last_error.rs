@@ -20,8 +20,8 @@ const IN_USE: &CStr = c"the vm is in use by another thread";
 /// failed, it is "". If vm is NULL or another thread is inside a call, it is a fixed string. A call
 /// that fails because of another thread (EUNOMIA_ERR_BUSY) does not change the message. If the last
 /// failed call of this thread was eunomia_replace, eunomia_prepare, eunomia_flip, eunomia_abort,
-/// eunomia_commit or eunomia_rollback, this thread gets the message of that call, even while another
-/// thread is inside a call.
+/// eunomia_commit, eunomia_rollback or eunomia_adopt, this thread gets the message of that call, even
+/// while another thread is inside a call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_errmsg(vm: *const eunomia_vm) -> *const c_char {
     // SAFETY: the caller keeps the contract of the header.

@@ -11,6 +11,7 @@
 
 mod args;
 mod events;
+mod export;
 #[cfg(feature = "faults")]
 mod faults;
 mod group;
@@ -31,6 +32,7 @@ mod version;
 mod wasm;
 
 pub use events::*;
+pub use export::*;
 #[cfg(feature = "faults")]
 pub use faults::*;
 pub use group::*;

@@ -142,6 +142,6 @@ fn take(vm: &eunomia_vm) -> Result<Prepared<'_>> {
     prepared.ok_or_else(none_prepared)
 }
 
-fn none_prepared() -> Error {
+pub(super) fn none_prepared() -> Error {
     Error::new(Status::State, "no version is prepared; prepare one first")
 }

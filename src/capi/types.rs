@@ -133,6 +133,18 @@ pub enum eunomia_replace_flag {
     EUNOMIA_REPLACE_CARRY_DATA = 64,
 }
 
+/// Bits of the flags of eunomia_export.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub enum eunomia_export_flag {
+    /// Export the version that eunomia_prepare has loaded, not the running one.
+    EUNOMIA_EXPORT_PREPARED = 1,
+    /// Export every descriptor: also programs, links and what eunomia_replace uses. Without this flag only
+    /// maps and perf events are exported, which is all that a reader needs. As long as a copy of the descriptor
+    /// of a link is open, some kinds of programs stay attached.
+    EUNOMIA_EXPORT_ALL = 2,
+}
+
 /// Kinds of types, without typedefs and qualifiers.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -553,6 +565,22 @@ pub struct eunomia_replace_options {
     pub flags: u32,
     /// Reserved, must be 0.
     pub reserved: u32,
+}
+
+/// The descriptors of a package for another process, and their description.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct eunomia_exported {
+    /// Set by the caller to sizeof(eunomia_exported).
+    pub size: usize,
+    /// Text. The first line identifies the object of the package. Then follows one line per descriptor, in
+    /// their order: "map NAME", "perf_event CPU PAGES MAP", "program NAME", "generation", and "link",
+    /// "dispatcher" or "slots" with the name of the program.
+    pub description: *const c_char,
+    /// The descriptors.
+    pub fds: *const c_int,
+    /// Number of descriptors.
+    pub count: usize,
 }
 
 /// The content of a buffer that eunomia_read or eunomia_map_dump has filled.

@@ -56,12 +56,9 @@ impl Vm {
         let Some(sources) = &mut delivery.sources else {
             return Err(Error::new(Status::Internal, "the sources are gone"));
         };
-        let session = inner.session_mut()?;
-        let exported = session.export(sources)?;
+        let exported = inner.session_mut()?.export(sources)?;
         // Removing descriptors cannot fail.
         let _ = self.shared.wait_set().watch_sources(Role::Source, &self.shared.epoll, &[]);
-        sources.give_away();
-        session.leave_reading();
         Ok(exported)
     }
 
@@ -97,16 +94,22 @@ impl Vm {
     /// ```
     pub fn import(data: &[u8], exported: Exported, options: Options) -> Result<Vm> {
         let vm = Vm::new(options)?;
-        let (mut inner, mut delivery) = vm.exclusive()?;
+        vm.open_exported(data, exported)?;
+        Ok(vm)
+    }
+
+    /// Makes this vm, which is empty, read the events of the package. See [`Vm::import`].
+    pub(crate) fn open_exported(&self, data: &[u8], exported: Exported) -> Result<()> {
+        let (mut inner, mut delivery) = self.exclusive()?;
+        inner.check_empty()?;
         let package = json_package(data)?;
         let (config, mut types) = (inner.config.clone(), Vec::new());
-        let log = Arc::clone(&vm.shared.log);
+        let log = Arc::clone(&self.shared.log);
         let (session, sources) = Session::import(package, config, log, exported, &mut types)?;
-        vm.watch(&session, sources, &mut delivery).map_err(|e| system_error("epoll", e))?;
+        self.watch(&session, sources, &mut delivery).map_err(|e| system_error("epoll", e))?;
         inner.session = Some(session);
         inner.keep_types();
-        drop((inner, delivery));
-        Ok(vm)
+        Ok(())
     }
 
     /// Makes this vm, which [`Vm::import`] has created, read the next version of its package: `data` is the package,

@@ -319,7 +319,7 @@ impl Inner {
         Ok(Kind::Wasm)
     }
 
-    fn check_empty(&self) -> Result<()> {
+    pub(super) fn check_empty(&self) -> Result<()> {
         if self.session.is_some() || self.module.is_some() {
             return Err(Error::new(Status::State, "a package is already open in this vm"));
         }

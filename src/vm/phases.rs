@@ -93,12 +93,7 @@ impl<'a> Prepared<'a> {
             return Err(Error::new(Status::State, text));
         }
         match &mut self.new {
-            Some(Version { session, sources: Some(sources), .. }) => {
-                let exported = session.export(sources)?;
-                sources.give_away();
-                session.leave_reading();
-                Ok(exported)
-            }
+            Some(Version { session, sources: Some(sources), .. }) => session.export(sources),
             _ => Err(Error::new(Status::State, "the prepared version is the running one")),
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use eunomia::types::Type;
 use eunomia::vm::{
-    Batch, Group, MapInfo, Prepared, ProgInfo, ProgInput, Records, ReplaceOptions, SourceInfo, Stats,
-    WasmOptions,
+    Batch, Exported, Group, MapInfo, Prepared, ProgInfo, ProgInput, Records, ReplaceOptions, SourceInfo,
+    Stats, WasmOptions,
 };
 use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Kinds, Level, Options, Vm};
 use serde_json::{Value, json};
@@ -59,6 +59,8 @@ struct Scenario {
     began_ns: u64,
     /// The version of `prepare`. It refers to `vm`, and is dropped first.
     next: Option<Prepared<'static>>,
+    /// The last export.
+    exported: Option<Exported>,
     vm: Option<Arc<Vm>>,
     /// The second vm.
     other: Option<Arc<Vm>>,
@@ -112,6 +114,13 @@ impl Scenario {
                 self.next = None;
                 Ok(())
             }
+            "export" => self.export(step, out),
+            "import" => {
+                let imported = Vm::import(&file(step, "file"), self.copy_of_exported(), Options::new())?;
+                self.vm = Some(Arc::new(imported));
+                Ok(())
+            }
+            "adopt" => self.vm().adopt(&file(step, "file"), self.copy_of_exported()),
             "stop_soon" => {
                 let vm = self.vm();
                 self.stopper = Some(std::thread::spawn(move || {
@@ -169,6 +178,25 @@ impl Scenario {
         // SAFETY: the version refers to the vm in `self.vm`, which is dropped after it.
         self.next = Some(unsafe { std::mem::transmute::<Prepared<'_>, Prepared<'static>>(prepared) });
         Ok(())
+    }
+
+    fn export(&mut self, step: &Value, out: &mut Outcome) -> Done {
+        let has = |flag: u64| step["flags"].as_u64().unwrap_or(0) & flag != 0;
+        let exported = match &mut self.next {
+            Some(next) if has(1) => next.export()?,
+            _ => self.vm().export()?,
+        };
+        let exported = if has(2) { exported } else { exported.for_reader() };
+        out.text = Some(exported.description());
+        self.exported = Some(exported);
+        Ok(())
+    }
+
+    /// Copies the descriptors, which a call would consume.
+    fn copy_of_exported(&self) -> Exported {
+        let kept = self.exported.as_ref().expect("the scenario exports first");
+        let fds = kept.fds().iter().map(|fd| fd.try_clone_to_owned().expect("a descriptor")).collect();
+        Exported::from_parts(&kept.description(), fds).expect("a description")
     }
 
     fn make(&mut self, options: &Value) -> Done {

@@ -314,6 +314,26 @@ class Events(unittest.TestCase):
             vm.commit()
             self.assertIs(vm.drained(), True)
 
+    def test_another_vm_reads_what_is_exported(self) -> None:
+        package = (PACKAGES / "calls.json").read_bytes()
+        with replaceable() as vm, eunomia.VM() as reader:
+            with vm.export() as exported:
+                fds = list(exported.fds)
+                reader.import_fds(package, exported)
+                with self.assertRaises(Error) as caught:
+                    reader.import_fds(package, exported)
+                self.assertEqual(caught.exception.status, Status.ERR_STATE)
+            for fd in fds:
+                self.assertRaises(OSError, os.fstat, fd)
+            with vm.prepare(next_package()) as prepared, prepared.export() as its:
+                reader.adopt(next_package(), its)
+                prepared.flip()
+            trigger(vm, 1)
+            self.assertEqual(reader.poll(print, timeout=20), 1)
+            reader.commit()
+            with vm.export(eunomia.ExportFlag.ALL) as every:
+                self.assertGreater(len(every.fds), len(fds))
+
     def test_stop_ends_events_and_poll_raises_stopped(self) -> None:
         with running() as vm:
             timer = threading.Timer(0.05, vm.stop)

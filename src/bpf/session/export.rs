@@ -6,51 +6,49 @@ use std::sync::Arc;
 use super::{Config, Place, Session};
 use crate::bpf::constants::map_type;
 use crate::bpf::event_maps::Given;
-use crate::bpf::exported::{Exported, FdRole};
+use crate::bpf::exported::{Exported, perf_event};
+use crate::bpf::object::Phase;
 use crate::bpf::source::Sources;
+use crate::bpf::sys::attach::Link;
 use crate::bpf::sys::perf::Perf;
 use crate::error::{Error, Result, Status};
 use crate::log::Log;
-use crate::os::{self, Errno};
 use crate::package::Package;
 use crate::types::Type;
 
 impl Session {
-    /// Copies all descriptors. `sources`: those of this session.
-    pub fn export(&self, sources: &Sources) -> Result<Exported> {
-        let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("export: {e}"));
-        let mut exported = Exported::new(&self.package);
-        let copy = |fd: RawFd| os::duplicate(fd).map_err(failed);
+    /// Copies all descriptors and leaves the reading to another process. `sources`: those of this session.
+    pub fn export(&mut self, sources: &mut Sources) -> Result<Exported> {
+        let exported = Exported::copy(&self.package, self.list(sources))?;
+        sources.give_away();
+        self.place = Place::ReadElsewhere;
+        Ok(exported)
+    }
+
+    /// Lists all descriptors with their roles.
+    fn list(&self, sources: &Sources) -> Vec<(String, RawFd)> {
+        let mut list = Vec::new();
+        let mut push = |role: &str, name: &str, fd| list.push(([role, name].concat(), fd));
         // Struct_ops maps are left out, because their values have a type of the kernel, not of the object.
         for map in self.maps().iter().filter(|map| map.kind != map_type::STRUCT_OPS) {
             if let Ok(fd) = map.fd() {
-                exported.push(FdRole::Map { name: map.label().into_owned() }, copy(fd.fd())?);
+                push("map ", &map.label(), fd.fd());
             }
         }
-        for (map, pages, events) in sources.export_perf().map_err(failed)? {
-            for (cpu, event) in events {
-                let map = map.label().into_owned();
-                exported.push(FdRole::PerfEvent { map, cpu: cpu as u32, pages }, event);
-            }
-        }
+        sources.list_perf(&mut |map, cpu, pages, fd| {
+            push("perf_event ", &format!("{cpu} {pages} {}", map.label()), fd);
+        });
         for (prog, raw) in self.progs.iter().zip(self.opened.object.progs()) {
-            let name = || prog.name.to_string_lossy().into_owned();
-            if let Some(fd) = raw.fd() {
-                exported.push(FdRole::Program { name: name() }, copy(fd)?);
-            }
+            let name = &*prog.name.to_string_lossy();
+            raw.fd().into_iter().for_each(|fd| push("program ", name, fd));
             if let Some(dispatcher) = &prog.dispatcher {
-                let [program, slots] = dispatcher.export().map_err(failed)?;
-                exported.push(FdRole::Dispatcher { program: name() }, program);
-                exported.push(FdRole::Slots { program: name() }, slots);
+                push("dispatcher ", name, dispatcher.fd());
+                push("slots ", name, dispatcher.slots());
             }
-            for fd in prog.links.iter().filter_map(|link| link.fd()) {
-                exported.push(FdRole::Link { program: name() }, copy(fd)?);
-            }
+            prog.links.iter().filter_map(Link::fd).for_each(|fd| push("link ", name, fd));
         }
-        if let Some(generation) = &self.generation {
-            exported.push(FdRole::Generation, generation.export().map_err(failed)?);
-        }
-        Ok(exported)
+        self.generation.iter().for_each(|generation| push("generation", "", generation.fd()));
+        list
     }
 
     /// Builds a session that reads what another process has loaded. `kept`: see `load_sharing`. Closes the descriptors that
@@ -69,32 +67,33 @@ impl Session {
         let mut session = Session::open(package, config, log)?;
         session.place = Place::LoadedElsewhere;
         let mut exports = session.exports(Some(kept))?;
-        let mut maps = Vec::new();
-        for (role, fd) in exported.into_items() {
-            match role {
-                FdRole::Map { name } => maps.push((name, fd)),
-                FdRole::PerfEvent { map, cpu, pages } => {
-                    let is_its = |index: usize| session.opened.maps[index].label() == map;
-                    let Some(export) = exports.iter_mut().find(|export| is_its(export.map)) else { continue };
-                    let given =
-                        export.given.get_or_insert(Given { events: Vec::new(), pages, open: Perf::given });
-                    if given.pages != pages {
-                        let text = "its perf events have buffers of different sizes";
-                        return Err(session.opened.maps[export.map].about(Error::new(Status::Inval, text)));
-                    }
-                    given.events.push((cpu as i32, fd));
+        for (line, fd) in exported.into_items() {
+            match line.split_once(' ') {
+                Some(("map", name)) => {
+                    let index = session.map_index(name)?;
+                    session.opened.import(index, fd)?;
+                }
+                Some(("perf_event", rest)) => {
+                    let (cpu, pages, map) = perf_event(rest).ok_or_else(|| malformed(&line))?;
+                    let index = session.map_index(map)?;
+                    let Some(export) = exports.iter_mut().find(|export| export.map == index) else {
+                        continue;
+                    };
+                    // The kernel refuses buffers of another size.
+                    let new = || Given { events: Vec::new(), pages, open: Perf::given };
+                    export.given.get_or_insert_with(new).events.push((cpu, fd));
                 }
                 _ => {}
             }
         }
-        for export in exports.iter_mut().filter(|export| export.sample.is_none()) {
+        for export in exports.iter().filter(|export| export.sample.is_none()) {
             let map = &session.opened.maps[export.map];
             if map.kind == map_type::PERF_EVENT_ARRAY && export.given.is_none() {
                 let text = "its perf events are not among the exported descriptors";
                 return Err(map.about(Error::new(Status::Inval, text)));
             }
         }
-        session.opened.import(maps)?;
+        session.opened.phase = Phase::Imported;
         let sources = Sources::open(exports, &session.opened.maps, 0)?;
         session.shapes = sources.shapes();
         Ok((session, sources))
@@ -120,9 +119,8 @@ impl Session {
             _ => Ok(()),
         }
     }
+}
 
-    /// Stops reading, because another process reads.
-    pub fn leave_reading(&mut self) {
-        self.place = Place::ReadElsewhere;
-    }
+fn malformed(line: &str) -> Error {
+    Error::new(Status::Inval, format_args!("{line:?}: not the role of a descriptor"))
 }

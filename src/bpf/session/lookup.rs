@@ -110,7 +110,7 @@ impl Session {
         self.map_index(name).map(|index| &self.maps()[index])
     }
 
-    fn map_index(&self, name: &str) -> Result<usize> {
+    pub(super) fn map_index(&self, name: &str) -> Result<usize> {
         let maps = self.maps();
         let by_name = maps.iter().position(|map| map.label() == name);
         let names = || maps.iter().map(|map| map.label().into_owned());

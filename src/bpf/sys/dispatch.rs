@@ -34,9 +34,9 @@ impl Generation {
         Ok(Generation { fd, word })
     }
 
-    /// Copies the descriptor of its map.
-    pub fn export(&self) -> os::Result<OwnedFd> {
-        os::duplicate(self.fd.as_raw_fd())
+    /// The descriptor of its map.
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     /// Returns the number that is not the current one.
@@ -174,9 +174,9 @@ impl Dispatcher {
         self.prog.as_raw_fd()
     }
 
-    /// Copies the descriptors of its program and of its slots.
-    pub fn export(&self) -> os::Result<[OwnedFd; 2]> {
-        Ok([os::duplicate(self.fd())?, os::duplicate(self.slots.fd())?])
+    /// The program array with its slots.
+    pub fn slots(&self) -> RawFd {
+        self.slots.fd()
     }
 
     /// Runs `attach` while the descriptor of `prog`, by which libbpf attaches it, refers to the dispatcher.

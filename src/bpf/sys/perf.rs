@@ -378,15 +378,11 @@ impl PerfEvents {
         self.counts_lost.then(|| self.buffers.iter().filter_map(Buffer::lost).sum())
     }
 
-    /// Copies the descriptors: the CPU and the event of each.
-    pub fn export(&self) -> os::Result<Vec<(i32, OwnedFd)>> {
-        let copy = |buffer: &Buffer| Ok((buffer.cpu, os::duplicate(buffer.event.as_raw_fd())?));
-        self.buffers.iter().map(copy).collect()
-    }
-
-    /// Pages of data of each buffer.
-    pub fn pages(&self) -> u32 {
-        self.buffers.first().map_or(0, |buffer| buffer.size as u32 / os::page_size() as u32)
+    /// Passes each event on: its CPU, the pages of data in its buffer, and its descriptor.
+    pub fn list(&self, list: &mut dyn FnMut(i32, u32, RawFd)) {
+        for buffer in &self.buffers {
+            list(buffer.cpu, (buffer.size / os::page_size() as usize) as u32, buffer.event.as_raw_fd());
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 // scenario->host
 typedef struct host {
@@ -13,6 +14,10 @@ typedef struct host {
     eunomia_group *group;
     pthread_t stopper;
     bool has_stopper;
+    // The last export.
+    char *description;
+    int fds[64];
+    size_t fd_count;
 } host;
 
 typedef struct context {
@@ -244,6 +249,49 @@ CALL(rollback) {
     int status = eunomia_rollback(vm);
     context->out->text = eunomia_replace_report(vm);
     return status;
+}
+
+static void forget_exported(host *host) {
+    while (host->fd_count > 0)
+        close(host->fds[--host->fd_count]);
+    free(host->description);
+    host->description = NULL;
+}
+
+CALL(export) {
+    host *host = context->host;
+    eunomia_exported exported = EUNOMIA_INIT(eunomia_exported);
+    int status = eunomia_export(vm, (uint32_t)number_of(args, "flags"), &exported);
+    if (status < 0)
+        return status;
+    forget_exported(host);
+    host->description = strdup(exported.description);
+    for (; host->fd_count < exported.count && host->fd_count < 64; host->fd_count++)
+        host->fds[host->fd_count] = exported.fds[host->fd_count];
+    context->out->text = host->description;
+    return status;
+}
+
+static eunomia_exported kept_exported(const host *host) {
+    eunomia_exported exported = EUNOMIA_INIT(eunomia_exported);
+    exported.description = host->description;
+    exported.fds = host->fds;
+    exported.count = host->fd_count;
+    return exported;
+}
+
+CALL(import) {
+    size_t length;
+    const char *data = content(text_of(args, "file"), &length);
+    eunomia_exported exported = kept_exported(context->host);
+    return eunomia_import(vm, data, length, &exported);
+}
+
+CALL(adopt) {
+    size_t length;
+    const char *data = content(text_of(args, "file"), &length);
+    eunomia_exported exported = kept_exported(context->host);
+    return eunomia_adopt(vm, data, length, &exported);
 }
 
 CALL(open_file) {
@@ -667,6 +715,9 @@ static const struct {
     ENTRY(abort),
     ENTRY(commit),
     ENTRY(rollback),
+    ENTRY(export),
+    ENTRY(import),
+    ENTRY(adopt),
     ENTRY(drained),
     ENTRY(var_set_json),
     ENTRY(var_set),
@@ -758,6 +809,7 @@ void clean_up(scenario *scenario) {
     eunomia_destroy(host->vm);
     eunomia_destroy(host->other);
     eunomia_group_destroy(host->group);
+    forget_exported(host);
     free(host);
     scenario->host = NULL;
 }

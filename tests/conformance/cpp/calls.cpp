@@ -20,6 +20,7 @@ struct host {
     std::optional<eunomia::vm> vm, other;
     std::optional<eunomia::group> made_group;
     std::optional<eunomia::prepared> next;
+    std::optional<eunomia::exported> exported;
     std::thread stopper;
 
     eunomia::group &group() {
@@ -365,6 +366,13 @@ int prepare(eunomia::vm &vm, const context &c) {
     return c.give(c.host.next->report());
 }
 
+int export_fds(eunomia::vm &vm, const context &c) {
+    auto flags = static_cast<eunomia::export_flag>(c.number("flags"));
+    bool of_next = c.number("flags") & EUNOMIA_EXPORT_PREPARED;
+    c.host.exported.emplace(of_next ? c.host.next->export_fds() : vm.export_fds(flags));
+    return c.give(c.host.exported->description());
+}
+
 int give_up(const context &c) {
     c.host.next.reset();
     return 0;
@@ -402,6 +410,9 @@ const std::map<std::string, int (*)(eunomia::vm &, const context &)> calls = {
     GET("abort", give_up(c)),
     DO("commit", commit()),
     GET("rollback", c.give(vm.rollback())),
+    GET("export", export_fds(vm, c)),
+    DO("import", import_fds(content(c.word("file")), *c.host.exported)),
+    DO("adopt", adopt(content(c.word("file")), *c.host.exported)),
     GET("drained", vm.drained()),
     DO("stop", stop()),
     DO("var_set_json", var_set_json(c.word("name"), c.word("json"))),

@@ -36,6 +36,7 @@ type host struct {
 	other   *eunomia.VM // the second vm
 	group   *eunomia.Group
 	next    *eunomia.Prepared
+	passed  eunomia.Exported // the last export
 	lines   []string
 	inside  string // the first difference in a callback
 	stopper sync.WaitGroup
@@ -52,6 +53,7 @@ func (h *host) end() {
 	if h.group != nil {
 		h.group.Close()
 	}
+	h.passed.Close()
 }
 
 // take executes a step.
@@ -94,6 +96,9 @@ func init() {
 		"commit":               func(h *host, _ step, _ *outcome) (int, error) { return 0, h.vm.Commit() },
 		"rollback":             (*host).rollback,
 		"drained":              (*host).drained,
+		"export":               (*host).export,
+		"import":               (*host).importFds,
+		"adopt":                (*host).adopt,
 		"stop":                 func(h *host, _ step, _ *outcome) (int, error) { h.vm.Stop(); return 0, nil },
 		"stop_soon":            (*host).stopSoon,
 		"triggers_start":       (*host).triggersStart,
@@ -230,6 +235,29 @@ func (h *host) rollback(_ step, out *outcome) (int, error) {
 	report, err := h.vm.Rollback()
 	out.out = string(report)
 	return 0, err
+}
+
+func (h *host) export(step step, out *outcome) (int, error) {
+	flags := eunomia.ExportFlag(step.number("flags"))
+	export := h.vm.Export
+	if flags&1 != 0 {
+		export = h.next.Export
+	}
+	exported, err := export(flags)
+	if err != nil {
+		return 0, err
+	}
+	h.passed.Close()
+	h.passed, out.out = *exported, exported.Description
+	return 0, nil
+}
+
+func (h *host) importFds(step step, _ *outcome) (int, error) {
+	return 0, h.vm.Import(content(step.text("file")), &h.passed)
+}
+
+func (h *host) adopt(step step, _ *outcome) (int, error) {
+	return 0, h.vm.Adopt(content(step.text("file")), &h.passed)
 }
 
 func (h *host) drained(step, *outcome) (int, error) {

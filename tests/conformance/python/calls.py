@@ -51,6 +51,7 @@ class Host:
         self._other: Optional[eunomia.VM] = None
         self._group = eunomia.Group()
         self._next: Optional[eunomia.Prepared] = None
+        self._exported = eunomia.Exported("", [])
         self._stopper: Optional[threading.Thread] = None
         self._lines: list[str] = []
 
@@ -79,6 +80,7 @@ class Host:
             if vm is not None:
                 vm.close()
         self._group.close()
+        self._exported.close()
 
     @property
     def vm(self) -> eunomia.VM:
@@ -143,6 +145,19 @@ class Host:
 
     def _rollback(self, step: Step, out: Outcome) -> None:
         out.out = _text(self.vm.rollback())
+
+    def _export(self, step: Step, out: Outcome) -> None:
+        flags = eunomia.ExportFlag(step.get("flags", 0))
+        exporter = self._next if flags & eunomia.ExportFlag.PREPARED else self.vm
+        assert exporter is not None, "the scenario prepares a version first"
+        self._exported = exporter.export(flags)
+        out.out = self._exported.description
+
+    def _import(self, step: Step, out: Outcome) -> None:
+        self.vm.import_fds(Path(step["file"]).read_bytes(), self._exported)
+
+    def _adopt(self, step: Step, out: Outcome) -> None:
+        self.vm.adopt(Path(step["file"]).read_bytes(), self._exported)
 
     def _drained(self, step: Step, out: Outcome) -> int:
         return int(self.vm.drained())

@@ -249,6 +249,41 @@ static void live_phases(void) {
     eunomia_destroy(vm);
 }
 
+// ---- a life cycle in which another vm reads
+// -------------------------------------------------------------------------
+
+static eunomia_exported exported;
+
+static int step_export(eunomia_vm *vm) {
+    exported = (eunomia_exported)EUNOMIA_INIT(eunomia_exported);
+    return eunomia_export(vm, 0, &exported);
+}
+
+static int step_import(eunomia_vm *vm) {
+    size_t len;
+    char *package = read_file(package_path("calls.json"), &len);
+    int status = eunomia_import(vm, package, len, &exported);
+
+    free(package);
+    return status;
+}
+
+static void live_export(void) {
+    eunomia_vm *loader = started(0), *vm = new_vm(0);
+
+    sent = events = 0;
+    take(loader, "export", step_export);
+    TAKE(step_import);
+    take(loader, "call", step_call);
+    TAKE(step_poll);
+    if (events != sent)
+        die(__FILE__, events, "not all events came", failed);
+    for (size_t i = 0; i < exported.count; i++)
+        close(exported.fds[i]);
+    eunomia_destroy(vm);
+    eunomia_destroy(loader);
+}
+
 // The part of a life cycle that does not wait for the kernel.
 static void live_shortly(void) {
     eunomia_vm *vm = new_vm(0);
@@ -414,11 +449,13 @@ int main(int argc, char **argv) {
     live();
     live_replace();
     live_phases();
+    live_export();
     live_of_a_guest();
     for (enum kind kind = CALL; kind <= RUST_ALLOCATION; kind++) {
         survives_each_fault(live, "a package", kind);
         survives_each_fault(live_replace, "a replaced package", kind);
         survives_each_fault(live_phases, "a package that is replaced in phases", kind);
+        survives_each_fault(live_export, "a package that another vm reads", kind);
         survives_each_fault(live_of_a_guest, "a guest", kind);
     }
     return 0;

@@ -143,6 +143,14 @@ static void print_replace_options(void) {
     FIELD(eunomia_replace_options, reserved);
 }
 
+static void print_exported(void) {
+    STRUCT(eunomia_exported);
+    FIELD(eunomia_exported, size);
+    FIELD(eunomia_exported, description);
+    FIELD(eunomia_exported, fds);
+    FIELD(eunomia_exported, count);
+}
+
 static void print_batch(void) {
     STRUCT(eunomia_span);
     FIELD(eunomia_span, data);
@@ -215,6 +223,8 @@ static void print_constants(void) {
     VALUE(EUNOMIA_REPLACE_KEEP_OLD);
     VALUE(EUNOMIA_REPLACE_MIGRATE_MAPS);
     VALUE(EUNOMIA_REPLACE_CARRY_DATA);
+    VALUE(EUNOMIA_EXPORT_PREPARED);
+    VALUE(EUNOMIA_EXPORT_ALL);
     VALUE(EUNOMIA_KIND_ANY);
     VALUE(EUNOMIA_FORMAT_RAW);
     VALUE(EUNOMIA_FORMAT_JSON);
@@ -272,6 +282,7 @@ int main(void) {
     print_prog_info();
     print_prog_run();
     print_replace_options();
+    print_exported();
     print_batch();
     print_statuses();
     print_constants();

@@ -14,6 +14,7 @@ from ._event import Batch, Event, Record, Records
 from ._ffi import (
     VERSION,
     EventKind,
+    ExportFlag,
     Format,
     Kind,
     LogLevel,
@@ -29,7 +30,7 @@ from ._ffi import (
 from ._group import Group
 from ._info import MapInfo, ProgInfo, ProgResult, SourceInfo, Stats
 from ._library import LIBRARY as _LIBRARY
-from ._phases import Prepared
+from ._phases import Exported, Prepared
 from ._type import Field, Type
 from ._vm import VM
 
@@ -42,6 +43,8 @@ __all__ = [
     "Error",
     "Event",
     "EventKind",
+    "ExportFlag",
+    "Exported",
     "Field",
     "Format",
     "Group",

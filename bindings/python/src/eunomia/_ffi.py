@@ -96,6 +96,11 @@ class ReplaceFlag(IntFlag):
     CARRY_DATA = 64
 
 
+class ExportFlag(IntFlag):
+    PREPARED = 1
+    ALL = 2
+
+
 class TypeKind(IntEnum):
     INT = 1
     UINT = 2
@@ -238,6 +243,15 @@ class eunomia_replace_options(Structure):
         ("size", c_size_t),
         ("flags", c_uint32),
         ("reserved", c_uint32),
+    )
+
+
+class eunomia_exported(Structure):
+    _fields_ = (
+        ("size", c_size_t),
+        ("description", c_char_p),
+        ("fds", POINTER(c_int)),
+        ("count", c_size_t),
     )
 
 
@@ -386,6 +400,9 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("eunomia_commit", c_int, (c_void_p,)),
     ("eunomia_rollback", c_int, (c_void_p,)),
     ("eunomia_drained", c_int, (c_void_p,)),
+    ("eunomia_export", c_int, (c_void_p, c_uint32, POINTER(eunomia_exported))),
+    ("eunomia_import", c_int, (c_void_p, c_void_p, c_size_t, POINTER(eunomia_exported))),
+    ("eunomia_adopt", c_int, (c_void_p, c_void_p, c_size_t, POINTER(eunomia_exported))),
     ("eunomia_map_count", c_int, (c_void_p,)),
     ("eunomia_map_at", c_int, (c_void_p, c_int, POINTER(eunomia_map_info))),
     ("eunomia_map_find", c_int, (c_void_p, c_char_p, POINTER(eunomia_map_info))),

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar, Union
 from . import _array, _ffi, _info
 from ._error import Error, of_parts, of_vm
 from ._event import Batch, BatchCallback, Callback, Delivery, Event, Records
-from ._ffi import Format, Kind, LogLevel, OptionFlag, ReplaceFlag, Status
+from ._ffi import ExportFlag, Format, Kind, LogLevel, OptionFlag, ReplaceFlag, Status
 from ._handle import Handle
 from ._info import Info
 from ._library import LIBRARY
-from ._phases import Prepared
+from ._phases import Exported, Prepared
 from ._type import Type, Types
 
 Found = TypeVar("Found")
@@ -167,7 +167,7 @@ class VM:
         return Prepared(self, self._change(LIBRARY.eunomia_prepare, *_replacing(data, flags)))
 
     def commit(self) -> None:
-        """Closes the old version that ReplaceFlag.KEEP_OLD has kept. Callable from any thread."""
+        """Closes the old version that ReplaceFlag.KEEP_OLD has kept, or `adopt` has left. Callable from any thread."""
         self._change(LIBRARY.eunomia_commit)
 
     def rollback(self) -> dict[str, Any]:
@@ -181,6 +181,26 @@ class VM:
         if status < 0:
             raise of_parts(status, error="called from a callback of this vm")
         return status == 1
+
+    def export(self, flags: ExportFlag | None = None) -> Exported:
+        """Copies descriptors for a process that reads the events. This vm stops reading.
+
+        Send the description and the descriptors (`socket.send_fds`), then close them. eunomia.h describes both sides.
+        """
+        found = _ffi.eunomia_exported(size=sizeof(_ffi.eunomia_exported))
+        with self._handle.turn, self._handle.held() as vm:
+            status: int = LIBRARY.eunomia_export(vm, flags or 0, byref(found))
+            if status < 0:
+                raise of_vm(status, vm)
+            return Exported(found.description.decode(), list(found.fds[: found.count]))
+
+    def import_fds(self, data: bytes, exported: Exported) -> None:
+        """Makes this empty vm the reader of a package that another process has loaded. The descriptors are copied."""
+        self._call(LIBRARY.eunomia_import, _bytes(data), len(data), byref(exported._to_c()))
+
+    def adopt(self, data: bytes, exported: Exported) -> None:
+        """Makes this reader read the next version, too. Callable from any thread. The descriptors are copied."""
+        self._change(LIBRARY.eunomia_adopt, _bytes(data), len(data), byref(exported._to_c()))
 
     def replace_report(self) -> dict[str, Any] | None:
         """Returns the report of the last `replace`, or the parts of its error; None before the first."""
