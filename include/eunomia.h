@@ -243,6 +243,13 @@ typedef enum eunomia_replace_flag {
   // Keep the values of variables in .data and .bss, if the section has the same variables in both
   // versions.
   EUNOMIA_REPLACE_CARRY_DATA = 64,
+  // Where programs cannot be swapped exactly, attach the new ones before the old ones are detached, so
+  // that both handle some events. Several programs on XDP, tcx and cgroups are swapped one by one. If
+  // there are programs of the first kind, EUNOMIA_REPLACE_KEEP_OLD is refused.
+  EUNOMIA_REPLACE_ALLOW_OVERLAP = 128,
+  // The same, but detach the old ones before the new ones are attached, so that some events are lost.
+  // EUNOMIA_REPLACE_ALLOW_OVERLAP takes precedence.
+  EUNOMIA_REPLACE_ALLOW_GAP = 256,
 } eunomia_replace_flag;
 
 // Bits of the flags of eunomia_export.
@@ -1245,7 +1252,12 @@ int eunomia_replace(struct eunomia_vm *vm,
 // The object has the following keys; later releases may add others. After eunomia_prepare, the times of
 // later phases are 0. After eunomia_rollback, programs and maps are empty.
 //   unchanged        whether the package equals the running one; then nothing was done
-//   programs         name, section, change ("swapped", "added", "moved" or "dropped")
+//   programs         name, section, change ("swapped", "added", "moved", "dropped"; "overlap" or "gap" if
+//                    options allow it)
+//   doubled          events that both versions have handled because of EUNOMIA_REPLACE_ALLOW_OVERLAP; null if
+//                    unknown
+//   gap_ms           milliseconds in which neither version was attached because of
+//                    EUNOMIA_REPLACE_ALLOW_GAP
 //   maps             name, change ("carried", "migrated" or "fresh"), reason (why it is not carried)
 //   migrated         name, entries (number of copied entries) and updates_lost (number of entries that
 //                    the old version changed after the copy) of each migrated map

@@ -387,6 +387,8 @@ enum class replace_flag : std::uint32_t {
     keep_old = EUNOMIA_REPLACE_KEEP_OLD,
     migrate_maps = EUNOMIA_REPLACE_MIGRATE_MAPS,
     carry_data = EUNOMIA_REPLACE_CARRY_DATA,
+    allow_overlap = EUNOMIA_REPLACE_ALLOW_OVERLAP,
+    allow_gap = EUNOMIA_REPLACE_ALLOW_GAP,
 };
 
 constexpr replace_flag operator|(replace_flag a, replace_flag b) noexcept {

@@ -328,7 +328,7 @@ fn changes_under_load(what: &str, hook: &str, step: Step<'_>, is_queued: bool) {
     watch.is_clean();
 }
 
-/// Changes the version of `vm` step by step while two threads call `call` and another one polls.
+/// Changes the version of `vm` step by step while two threads call `call` and another one polls. Each event is handled once.
 fn steps_under_load(
     what: &str,
     vm: Vm,
@@ -338,6 +338,21 @@ fn steps_under_load(
     numbered: bool,
     is_queued: bool,
 ) {
+    let (produced, handled, seen) = run_under_load(what, vm, both, step, call, is_queued);
+    assert!(!numbered || handled == produced, "handled {handled} of {produced}");
+    assert_eq!(seen.twice, 0);
+    assert!(seen.by_version.iter().all(|&count| count > 0));
+}
+
+/// The same, however often each event is handled. Returns how many were produced and handled, and what was delivered.
+fn run_under_load(
+    what: &str,
+    vm: Vm,
+    both: &[Vec<u8>; 2],
+    step: Step<'_>,
+    call: fn(u64, u32),
+    is_queued: bool,
+) -> (u64, u64, Seen) {
     let (count, vm) = (full(12, 200), Arc::new(vm));
     if is_queued {
         vm.queue_start(64 << 20).expect("a queue");
@@ -371,7 +386,7 @@ fn steps_under_load(
     if is_queued {
         vm.queue_stop().expect("the queue ends");
     }
-    let mut seen = seen.lock().unwrap();
+    let mut seen = std::mem::take(&mut *seen.lock().unwrap());
     while vm.poll(Some(Duration::ZERO), Format::Raw, |event| seen.take(event)).expect("the rest") > 0 {}
     let (stats, produced) = (vm.stats(), u64::from(produced.load(SeqCst)));
     let (handled, ends): (u64, Vec<u64>) = (
@@ -383,11 +398,10 @@ fn steps_under_load(
          {}, calls that ended in the same, a newer, an older version {ends:?}",
         stats.events, seen.by_version, stats.lost_kernel, seen.twice
     );
-    assert!(!numbered || handled == produced, "handled {handled} of {produced}");
     assert_eq!(stats.events + stats.lost_kernel, handled);
-    assert_eq!((seen.twice, seen.mistyped, seen.count), (0, 0, stats.events));
-    assert!(seen.by_version.iter().all(|&count| count > 0));
+    assert_eq!((seen.mistyped, seen.count + seen.twice), (0, stats.events));
     assert_eq!(stats.replaces, count as u64);
+    (produced, handled, seen)
 }
 
 #[test]
@@ -483,7 +497,7 @@ fn under_load_perf_events_are_handled_once() {
 }
 
 /// Checks under load that no packet passes without a program, and that none is handled twice.
-fn under_packets(hook: &str, programs: &str) {
+fn under_packets(hook: &str, programs: &str, step: fn(&Vm, &[Vec<u8>; 2], usize)) {
     let _turn = turn();
     let both = versions(&[PACKET, programs].concat());
     let network = move |hook: &str| {
@@ -497,7 +511,7 @@ fn under_packets(hook: &str, programs: &str) {
         vm.open(&both[0], Kind::Json).expect("the package opens");
         vm.prog_set_target_json("on_packet", r#"{"interface":"lo"}"#).expect("a target");
         vm.attach().expect("the package attaches");
-        steps_under_load(hook, vm, &both, &replace, send_packet, true, false);
+        steps_under_load(hook, vm, &both, &step, send_packet, true, false);
     };
     std::thread::scope(|scope| scope.spawn(|| network(hook)).join()).expect("every packet is handled once");
 }
@@ -505,13 +519,137 @@ fn under_packets(hook: &str, programs: &str) {
 #[test]
 fn under_load_packets_of_xdp_are_handled_once() {
     needs_root!();
-    under_packets("xdp", XDP);
+    under_packets("xdp", XDP, replace);
 }
 
 #[test]
 fn under_load_packets_of_tcx_are_handled_once() {
     needs_root!();
-    under_packets("tcx", TCX);
+    under_packets("tcx", TCX, replace);
+}
+
+#[test]
+fn under_load_programs_of_two_network_hooks_are_exchanged_one_by_one() {
+    needs_root!();
+    let other = r#"SEC("tcx/egress") int other(struct __sk_buff *ctx) { return -1; }"#;
+    under_packets("xdp and tcx", &[XDP, other].concat(), |vm, [one, two], turn| {
+        let next = [two, one][turn % 2];
+        let refused = vm.replace(next, ReplaceOptions::default()).expect_err("not at one moment");
+        assert_eq!(refused.status(), Status::Unsupported);
+        let report = vm.replace(next, overlapping()).expect("the replace works").to_json();
+        assert_eq!(report.matches(r#""change":"swapped""#).count(), 2, "{report}");
+    });
+}
+
+fn overlapping() -> ReplaceOptions {
+    let mut options = ReplaceOptions::default();
+    options.allow_overlap = true;
+    options
+}
+
+fn with_a_gap() -> ReplaceOptions {
+    let mut options = ReplaceOptions::default();
+    options.allow_gap = true;
+    options
+}
+
+/// A program that may sleep, which no dispatcher can call, and one that can be switched.
+const SLEEPABLE: &str = r#"
+SEC("uprobe.s/libc.so.6:getpgid") int on_enter(struct pt_regs *ctx) { return enter(ctx->di); }
+SEC("raw_tp/sys_exit") int on_exit(struct bpf_raw_tracepoint_args *ctx) { return 0; }"#;
+
+fn attached_here(package: &[u8], replaceable: bool) -> Vm {
+    let vm = support::vm_with(Options::new().replaceable(replaceable)).0;
+    vm.open(package, Kind::Json).expect("the package opens");
+    // Other processes call the function, too.
+    let target = serde_json::json!({ "pid": std::process::id() }).to_string();
+    vm.prog_set_target_json("on_enter", &target).expect("a target");
+    vm.attach().expect("the package attaches");
+    vm
+}
+
+#[test]
+fn under_load_an_overlap_loses_nothing_and_counts_what_is_doubled() {
+    needs_root!();
+    let _turn = turn();
+    let watch = Watch::new();
+    let both = versions(SLEEPABLE);
+    let (doubled, vm) = (std::cell::Cell::new(0), attached_here(&both[0], true));
+    let step = |vm: &Vm, [one, two]: &[Vec<u8>; 2], turn: usize| {
+        let report = vm.replace([two, one][turn % 2], overlapping()).expect("the replace works");
+        let text = report.to_json();
+        assert!(text.contains(r#""change":"overlap""#) && text.contains(r#""change":"swapped""#), "{text}");
+        doubled.set(doubled.get() + report.doubled.expect("the kernel counts runs"));
+        assert_eq!(report.gap_ns, 0);
+    };
+    let (produced, handled, _) = run_under_load("overlap", vm, &both, &step, call, false);
+    println!("doubled: {} of {}", doubled.get(), handled - produced);
+    assert!(doubled.get() > 0 && doubled.get() <= handled - produced);
+    watch.is_clean();
+}
+
+#[test]
+fn under_load_a_gap_doubles_nothing() {
+    needs_root!();
+    let _turn = turn();
+    let watch = Watch::new();
+    let both = versions(SLEEPABLE);
+    let vm = attached_here(&both[0], true);
+    let step = |vm: &Vm, [one, two]: &[Vec<u8>; 2], turn: usize| {
+        let report = vm.replace([two, one][turn % 2], with_a_gap()).expect("the replace works");
+        assert!(report.to_json().contains(r#""change":"gap""#), "{}", report.to_json());
+        assert!(report.gap_ns > 0 && report.doubled.is_none());
+    };
+    let (produced, handled, seen) = run_under_load("gap", vm, &both, &step, call, false);
+    assert!(seen.twice == 0 && handled <= produced, "{handled} of {produced}");
+    watch.is_clean();
+}
+
+#[test]
+fn an_inexact_replace_is_only_on_request_and_a_failed_one_changes_nothing() {
+    needs_root!();
+    let _turn = turn();
+    let watch = Watch::new();
+    let [one, two] = versions(SLEEPABLE);
+    let lacks_target = SLEEPABLE.replace("uprobe.s/libc.so.6:getpgid", "uprobe.s/libc.so.6:no_such_function");
+    let lacks_target = support::package(&source(3, "", &lacks_target));
+    let vm = attached_here(&one, true);
+    let runs = |vm: &Vm| {
+        call(0, 1);
+        assert_eq!(events(vm), 1);
+    };
+    let error = vm.replace(&two, ReplaceOptions::default()).expect_err("on request only");
+    assert!(
+        error.status() == Status::Unsupported && error.to_string().contains("it is sleepable"),
+        "{error}"
+    );
+    for options in [overlapping(), with_a_gap()] {
+        let mut kept = options;
+        kept.keep_old = true;
+        assert_eq!(vm.replace(&two, kept).map(drop).expect_err("not kept").status(), Status::Unsupported);
+        assert_eq!(
+            vm.replace(&lacks_target, options).map(drop).expect_err("no hook").status(),
+            Status::Inval
+        );
+        runs(&vm);
+        without_slots(0, || vm.replace(&two, options).map(drop))
+            .expect_err("a dispatcher refuses the program");
+        runs(&vm);
+    }
+    for options in [overlapping(), with_a_gap()] {
+        vm.replace(&two, options).expect("the replace works");
+        runs(&vm);
+        vm.replace(&one, options).expect("the replace works");
+        runs(&vm);
+    }
+    drop(vm);
+    // Without dispatchers, every program is attached anew.
+    let vm = attached_here(&one, false);
+    let report = vm.replace(&two, overlapping()).expect("the replace works").to_json();
+    assert_eq!(report.matches(r#""change":"overlap""#).count(), 2, "{report}");
+    runs(&vm);
+    drop(vm);
+    watch.is_clean();
 }
 
 #[test]

@@ -301,6 +301,22 @@ char LICENSE[] SEC("license") = "GPL";"#;
     }
     assert!(vm.replace(&compile(tracing.into()), ReplaceOptions::default()).is_err());
     clean.is_clean();
+    // What is not a package for this machine.
+    let mut package: serde_json::Value = serde_json::from_slice(&compile(source(3, "", ""))).expect("JSON");
+    package["arch"] = "s390x".into();
+    let other_machine = serde_json::to_vec(&package).expect("JSON");
+    let cases: [(&str, &[u8], Status); 3] = [
+        ("a WASM module", b"\0asm\x01\0\0\0", Status::Package),
+        ("an object", b"\x7fELF\x02\x01\x01", Status::Package),
+        ("another architecture", &other_machine, Status::Unsupported),
+    ];
+    for (what, data, status) in cases {
+        let error = vm.replace(data, ReplaceOptions::default()).expect_err(what);
+        println!("{what}: {error}");
+        assert_eq!(error.status(), status, "{what}: {error}");
+        assert_eq!(one_event(&vm), (1, 8), "after: {what}");
+        clean.is_clean();
+    }
     let socket = socket();
     call(socket, 0, 1);
     // SAFETY: opened above.
@@ -314,8 +330,23 @@ char LICENSE[] SEC("license") = "GPL";"#;
     assert_eq!(status, Some(Status::Busy));
     assert_eq!(one_event(&vm), (1, 8));
     assert_eq!(vm.stats().replaces, 0);
+    // A pause delays the events of both versions.
+    let socket = self::socket();
+    call(socket, 0, 1);
+    // SAFETY: opened above.
+    unsafe { libc::close(socket) };
+    vm.pause(true).expect("a pause");
     vm.replace(&two, ReplaceOptions::default()).expect("the second version runs");
-    assert_eq!(one_event(&vm), (1, 24));
+    let delivered = vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue);
+    assert_eq!(delivered.expect("a poll"), 0);
+    vm.pause(false).expect("the end of the pause");
+    let mut sizes = Vec::new();
+    vm.poll(Some(Duration::ZERO), Format::Raw, |event| {
+        sizes.push(event.data.len());
+        Flow::Continue
+    })
+    .expect("a poll");
+    assert_eq!((sizes, one_event(&vm)), (vec![8], (1, 24)));
     drop(vm);
     drop(group);
 }

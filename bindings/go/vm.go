@@ -59,13 +59,15 @@ type ReplaceFlag uint32
 
 // Flags of Replace, see eunomia.h.
 const (
-	ReplaceFreshMaps  ReplaceFlag = C.EUNOMIA_REPLACE_FRESH_MAPS   // start with empty maps
-	ReplaceStrictMaps ReplaceFlag = C.EUNOMIA_REPLACE_STRICT_MAPS  // fail if a map cannot keep its content
-	ReplaceFreshVars  ReplaceFlag = C.EUNOMIA_REPLACE_FRESH_VARS   // use the values of the new version for variables
-	ReplaceOrdered    ReplaceFlag = C.EUNOMIA_REPLACE_ORDERED      // deliver all events of the old version first
-	ReplaceKeepOld    ReplaceFlag = C.EUNOMIA_REPLACE_KEEP_OLD     // keep the old version until Commit or Rollback
-	ReplaceMigrate    ReplaceFlag = C.EUNOMIA_REPLACE_MIGRATE_MAPS // copy entries of maps that have grown
-	ReplaceCarryData  ReplaceFlag = C.EUNOMIA_REPLACE_CARRY_DATA   // variables keep their values
+	ReplaceFreshMaps    ReplaceFlag = C.EUNOMIA_REPLACE_FRESH_MAPS    // start with empty maps
+	ReplaceStrictMaps   ReplaceFlag = C.EUNOMIA_REPLACE_STRICT_MAPS   // fail if a map cannot keep its content
+	ReplaceFreshVars    ReplaceFlag = C.EUNOMIA_REPLACE_FRESH_VARS    // use the values of the new version for variables
+	ReplaceOrdered      ReplaceFlag = C.EUNOMIA_REPLACE_ORDERED       // deliver all events of the old version first
+	ReplaceKeepOld      ReplaceFlag = C.EUNOMIA_REPLACE_KEEP_OLD      // keep the old version until Commit or Rollback
+	ReplaceMigrate      ReplaceFlag = C.EUNOMIA_REPLACE_MIGRATE_MAPS  // copy entries of maps that have grown
+	ReplaceCarryData    ReplaceFlag = C.EUNOMIA_REPLACE_CARRY_DATA    // variables keep their values
+	ReplaceAllowOverlap ReplaceFlag = C.EUNOMIA_REPLACE_ALLOW_OVERLAP // both versions handle some events where the switch cannot be exact
+	ReplaceAllowGap     ReplaceFlag = C.EUNOMIA_REPLACE_ALLOW_GAP     // lose some events where the switch cannot be exact
 )
 
 // Options are the options of a new vm. Zero values are the defaults. eunomia_options in eunomia.h describes them.

@@ -74,7 +74,12 @@ pub unsafe extern "C" fn eunomia_replace(
 /// The object has the following keys; later releases may add others. After eunomia_prepare, the times of
 /// later phases are 0. After eunomia_rollback, programs and maps are empty.
 ///   unchanged        whether the package equals the running one; then nothing was done
-///   programs         name, section, change ("swapped", "added", "moved" or "dropped")
+///   programs         name, section, change ("swapped", "added", "moved", "dropped"; "overlap" or "gap" if
+///                    options allow it)
+///   doubled          events that both versions have handled because of EUNOMIA_REPLACE_ALLOW_OVERLAP; null if
+///                    unknown
+///   gap_ms           milliseconds in which neither version was attached because of
+///                    EUNOMIA_REPLACE_ALLOW_GAP
 ///   maps             name, change ("carried", "migrated" or "fresh"), reason (why it is not carried)
 ///   migrated         name, entries (number of copied entries) and updates_lost (number of entries that
 ///                    the old version changed after the copy) of each migrated map
@@ -126,6 +131,8 @@ fn replace_options(flags: u32, reserved: u32) -> Result<ReplaceOptions> {
             keep_old: has(EUNOMIA_REPLACE_KEEP_OLD),
             migrate_maps: has(EUNOMIA_REPLACE_MIGRATE_MAPS),
             carry_data: has(EUNOMIA_REPLACE_CARRY_DATA),
+            allow_overlap: has(EUNOMIA_REPLACE_ALLOW_OVERLAP),
+            allow_gap: has(EUNOMIA_REPLACE_ALLOW_GAP),
         });
     }
     let text = "expected a bitmask of eunomia_replace_flag and 0";
@@ -138,7 +145,9 @@ const KNOWN: u32 = eunomia_replace_flag::EUNOMIA_REPLACE_FRESH_MAPS as u32
     | eunomia_replace_flag::EUNOMIA_REPLACE_ORDERED as u32
     | eunomia_replace_flag::EUNOMIA_REPLACE_KEEP_OLD as u32
     | eunomia_replace_flag::EUNOMIA_REPLACE_MIGRATE_MAPS as u32
-    | eunomia_replace_flag::EUNOMIA_REPLACE_CARRY_DATA as u32;
+    | eunomia_replace_flag::EUNOMIA_REPLACE_CARRY_DATA as u32
+    | eunomia_replace_flag::EUNOMIA_REPLACE_ALLOW_OVERLAP as u32
+    | eunomia_replace_flag::EUNOMIA_REPLACE_ALLOW_GAP as u32;
 
 /// Keeps the result for `eunomia_replace_report`.
 pub(super) fn keep(vm: &eunomia_vm, replaced: Result<Replaced>) -> Result<()> {

@@ -131,6 +131,13 @@ pub enum eunomia_replace_flag {
     /// Keep the values of variables in .data and .bss, if the section has the same variables in both
     /// versions.
     EUNOMIA_REPLACE_CARRY_DATA = 64,
+    /// Where programs cannot be swapped exactly, attach the new ones before the old ones are detached, so
+    /// that both handle some events. Several programs on XDP, tcx and cgroups are swapped one by one. If
+    /// there are programs of the first kind, EUNOMIA_REPLACE_KEEP_OLD is refused.
+    EUNOMIA_REPLACE_ALLOW_OVERLAP = 128,
+    /// The same, but detach the old ones before the new ones are attached, so that some events are lost.
+    /// EUNOMIA_REPLACE_ALLOW_OVERLAP takes precedence.
+    EUNOMIA_REPLACE_ALLOW_GAP = 256,
 }
 
 /// Bits of the flags of eunomia_export.

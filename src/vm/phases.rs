@@ -176,7 +176,11 @@ impl Vm {
         report.maps = session.inherit(running(&self.claim()?.inner)?, options)?;
         let sources = Some(session.load_sharing(Some(&mut types))?);
         let plan;
-        (plan, report.programs) = session.compare(running(&self.claim()?.inner)?)?;
+        (plan, report.programs) = session.compare(running(&self.claim()?.inner)?, options)?;
+        if options.keep_old && plan.is_parted() {
+            let text = "the old version cannot be kept: some of its programs are detached, not switched";
+            return Err(Error::new(Status::Unsupported, text));
+        }
         session.attach_added(&plan)?;
         report.load_ns = os::monotonic_ns() - begin;
         Ok(Prepared::new(self, Some(Version { session, sources, types, plan }), report, options, turn))

@@ -28,6 +28,12 @@ pub struct Replaced {
     /// Whether that wait was long enough. If the kernel offers no way to wait, the library waits for 100 ms and this
     /// field is false.
     pub is_grace_over: bool,
+    /// With [`allow_gap`](ReplaceOptions::allow_gap): nanoseconds from the start of detaching the programs that cannot be
+    /// switched to the end of attaching the new ones. Their events in that time are lost.
+    pub gap_ns: u64,
+    /// Number of events that both versions have handled, with [`allow_overlap`](ReplaceOptions::allow_overlap), as far as the
+    /// kernel counts them.
+    pub doubled: Option<u64>,
     pub(super) programs: String,
     pub(super) maps: String,
     pub(super) migrated: String,
@@ -46,14 +52,17 @@ impl Replaced {
             if text.is_empty() { "[]" } else { text }
         }
         // Milliseconds, and microseconds as their decimals.
-        let [flip, grace, load] =
-            [self.flip_ns, self.grace_ns, self.load_ns].map(|ns| (ns / 1_000_000, ns / 1000 % 1000));
+        let [flip, gap, grace, load] = [self.flip_ns, self.gap_ns, self.grace_ns, self.load_ns]
+            .map(|ns| (ns / 1_000_000, ns / 1000 % 1000));
+        let doubled = self.doubled.map_or(Cow::Borrowed("null"), |count| count.to_string().into());
         format!(
-            "{{\"events_from_old\":{},\"flip_ms\":{}.{:03},\"grace_complete\":{},\"grace_ms\":{}.{:03},\"load_ms\":{}.{:03},\
+            "{{\"doubled\":{doubled},\"events_from_old\":{},\"flip_ms\":{}.{:03},\"gap_ms\":{}.{:03},\"grace_complete\":{},\"grace_ms\":{}.{:03},\"load_ms\":{}.{:03},\
              \"maps\":{},\"migrated\":{},\"programs\":{},\"unchanged\":{}}}",
             self.events_from_old(),
             flip.0,
             flip.1,
+            gap.0,
+            gap.1,
             self.is_grace_over,
             grace.0,
             grace.1,

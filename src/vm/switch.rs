@@ -22,12 +22,13 @@ impl Vm {
     pub(super) fn settle(
         &self,
         locks: Locks<'_>,
-        old: Version,
+        mut old: Version,
         mut report: Replaced,
         options: ReplaceOptions,
     ) -> Result<Replaced> {
-        let begin = os::monotonic_ns();
         let held = options.ordered.then_some(locks);
+        report.doubled = old.session.end_parted(&old.plan);
+        let begin = os::monotonic_ns();
         report.is_grace_over = os::wait_for_programs();
         report.grace_ns = os::monotonic_ns() - begin;
         let mut locks = match held {
@@ -76,7 +77,7 @@ impl Vm {
             let watched = wait_set.watch(Role::Queue, &self.shared.epoll, &queues).map_err(system);
             let running = inner.opened_mut()?;
             match watched.and_then(|()| new.session.take_over(running, &new.plan)) {
-                Ok(()) => Ok((former, running)),
+                Ok(gap_ns) => Ok((former, running, gap_ns)),
                 Err(e) => {
                     // Removing cannot fail.
                     let _ = wait_set.watch(Role::Queue, &self.shared.epoll, &delivery.queue_fds());
@@ -85,7 +86,7 @@ impl Vm {
                 }
             }
         });
-        let (former, running) = match switched {
+        let (former, running, gap_ns) = match switched {
             Ok(switched) => switched,
             Err(e) => {
                 drop(held);
@@ -113,6 +114,7 @@ impl Vm {
         counters.replaces.fetch_add(1, Relaxed);
         inner.types = mem::take(&mut new.types);
         inner.keep_types();
+        report.gap_ns = gap_ns;
         report.flip_ns = os::monotonic_ns() - begin;
         Ok(())
     }

@@ -43,7 +43,7 @@ const TIED: [&str; 6] = [
 #[inline(never)]
 pub fn why_fresh(old: Option<&Map>, new: &Map) -> Option<&'static str> {
     let Some(old) = old else { return Some("new") };
-    if new.label() == LOST_MAP {
+    if is_of_version(new) {
         return Some("counts for one version");
     }
     if old.is_internal || new.is_internal {
@@ -84,7 +84,7 @@ pub fn can_copy(old: &Map, new: &Map) -> bool {
     is_copied
         && (old.flags, old.extra(), old.key.size) == (new.flags, new.extra(), new.key.size)
         && old.max_entries <= new.max_entries
-        && !(old.is_internal || new.is_internal || is_tied(old) || is_tied(new))
+        && !(old.is_internal || new.is_internal || is_of_version(new) || is_tied(old) || is_tied(new))
         && is_same_form(&old.key, &new.key)
         && has_grown(&old.value, &new.value)
 }
@@ -104,7 +104,12 @@ fn has_grown(old: &Form, new: &Form) -> bool {
 
 /// Whether the content of a map belongs to the package, not to one version of it.
 pub fn is_kept(map: &Map) -> bool {
-    CARRIED.contains(&map.kind) && !map.is_internal && map.label() != LOST_MAP
+    CARRIED.contains(&map.kind) && !map.is_internal && !is_of_version(map)
+}
+
+/// Whether each version fills the map for itself: the count of lost records, which would count twice otherwise.
+fn is_of_version(map: &Map) -> bool {
+    map.label() == LOST_MAP
 }
 
 /// Compares the types as far as they decide what the bytes mean. Types that are declared but exceed the limits are different.

@@ -106,7 +106,7 @@ impl Session {
         Ok(())
     }
 
-    fn make_links(&self, index: usize) -> Result<Vec<Link>> {
+    pub(super) fn make_links(&self, index: usize) -> Result<Vec<Link>> {
         let attached = attach(self.opened.object.prog(index), &self.progs[index].targets, &self.log);
         attached.map_err(|e| self.with_status_of_target(index, e))
     }

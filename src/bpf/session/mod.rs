@@ -12,7 +12,7 @@ pub mod replace;
 pub mod test_run;
 
 use std::ffi::CStr;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 use super::alternatives::Alternatives;
@@ -91,6 +91,8 @@ pub struct Session {
     carried: Vec<(usize, Arc<Map>)>,
     /// Maps of the running version whose entries this one copies, by index.
     grown: Vec<(usize, Arc<Map>)>,
+    /// While programs of another version run on the same hooks: what makes the kernel count runs, and the number until then.
+    overlap: Option<(OwnedFd, u64)>,
     /// The text that replaces the help, if the last command line requested it.
     requested_text: Option<String>,
 }
@@ -151,6 +153,7 @@ impl Session {
             place: Place::Here,
             carried,
             grown: Vec::new(),
+            overlap: None,
             requested_text: None,
         };
         session.set_all()?;

@@ -10,8 +10,10 @@ use super::{Place, Prog, Session};
 use crate::bpf::dispatch::{self, can_update, why_not};
 use crate::bpf::map::{Map, map_error};
 use crate::bpf::replace::maps::{can_copy, is_kept, is_same_layout, why_fresh};
+use crate::bpf::sys::object::{count_runs, prog_facts};
 use crate::error::{Error, Result, Status};
-use crate::os::Errno;
+use crate::log::Level;
+use crate::os::{self, Errno};
 use crate::package::{Package, compact, members};
 
 /// How the names of libbpf's maps for USDT probes begin.
@@ -41,6 +43,13 @@ pub struct ReplaceOptions {
     /// Whether variables that are not constants (`.data`, `.bss`) keep their values, if each section has the same variables in
     /// both versions.
     pub carry_data: bool,
+    /// Whether programs that cannot be switched exactly may run in both versions for a moment: the new ones are attached before
+    /// the old ones are detached. The report has the number of events that both have handled. Programs on XDP, tcx and cgroups
+    /// are exchanged one by one.
+    pub allow_overlap: bool,
+    /// The same, but the old ones are detached before the new ones are attached, so that events in between are lost. The report
+    /// has the length of the gap. Without effect beside `allow_overlap`.
+    pub allow_gap: bool,
 }
 
 /// The changes to programs. A program is given as its index in its version.
@@ -52,6 +61,13 @@ pub struct Plan {
     dropped: Vec<usize>,
     /// Programs that may read more of their context than those whose hooks they take over.
     wider: Vec<usize>,
+    /// Programs of the running version that are detached, with those that are attached in their place.
+    parted: Vec<(usize, usize)>,
+    /// Programs that are attached and detached without a dispatcher.
+    coming: Vec<usize>,
+    leaving: Vec<usize>,
+    /// Whether the new ones are attached before the old ones are detached.
+    is_overlap: bool,
 }
 
 impl Plan {
@@ -59,6 +75,16 @@ impl Plan {
     pub fn reverse(&mut self) {
         self.swapped.iter_mut().for_each(|(from, to)| std::mem::swap(from, to));
         std::mem::swap(&mut self.added, &mut self.dropped);
+    }
+
+    /// Whether the switch is not exact.
+    pub fn is_parted(&self) -> bool {
+        !(self.parted.is_empty() && self.coming.is_empty() && self.leaving.is_empty())
+    }
+
+    /// Programs of the running version that are detached at the switch.
+    fn all_leaving(&self) -> impl Iterator<Item = usize> {
+        self.parted.iter().map(|(from, _)| *from).chain(self.leaving.iter().copied())
     }
 }
 
@@ -199,7 +225,7 @@ impl Session {
     /// Compares the hooks of this version, which is loaded, with those of the running one. Returns what is to be done, and a
     /// description. Fails if a program cannot be swapped while it runs.
     #[inline(never)]
-    pub fn compare(&self, old: &Session) -> Result<(Plan, String)> {
+    pub fn compare(&self, old: &Session, options: ReplaceOptions) -> Result<(Plan, String)> {
         let (mut plan, mut changes) = (Plan::default(), Vec::new());
         // If several programs have the same hook, the name decides, then the order.
         for by_name in [true, false] {
@@ -231,29 +257,50 @@ impl Session {
             return Err(Error::new(Status::Unsupported, "struct_ops maps cannot be replaced while they run"));
         }
         let is_one = plan.swapped.len() == 1 && plan.added.is_empty() && plan.dropped.is_empty();
-        for &(from, to) in &plan.swapped {
-            old.check_swap(from, is_one, true)?;
-            self.check_swap(to, is_one, false)?;
-            self.check_context(to, &old.progs[from].links)?;
-            let raw = self.opened.object.prog(to);
-            if old.progs[from].dispatcher.as_ref().is_some_and(|dispatcher| !dispatcher.covers(raw)) {
-                plan.wider.push(to);
-            }
-            self.progs[to].note(&mut changes, "swapped");
+        let may_part = options.allow_overlap || options.allow_gap;
+        plan.is_overlap = options.allow_overlap;
+        for (from, to) in std::mem::take(&mut plan.swapped) {
+            let is_updated = is_one || may_part;
+            let checked = old.check_swap(from, is_updated, true);
+            let change = match checked.and_then(|()| self.check_swap(to, is_updated, false)) {
+                Err(e) if !may_part => return Err(e),
+                Err(_) => {
+                    plan.parted.push((from, to));
+                    if plan.is_overlap { "overlap" } else { "gap" }
+                }
+                Ok(()) => {
+                    self.check_context(to, &old.progs[from].links)?;
+                    let raw = self.opened.object.prog(to);
+                    if old.progs[from].dispatcher.as_ref().is_some_and(|dispatcher| !dispatcher.covers(raw)) {
+                        plan.wider.push(to);
+                    }
+                    plan.swapped.push((from, to));
+                    "swapped"
+                }
+            };
+            self.progs[to].note(&mut changes, change);
         }
         let has_probes = self.carried.iter().any(|(_, map)| map.name.to_bytes().starts_with(USDT_MAPS));
-        for &index in &plan.added {
+        for index in std::mem::take(&mut plan.added) {
             if has_probes && self.is_usdt(index) {
                 // libbpf would use the entries of another probe for the new one.
                 return Err(self.refusal(index, "USDT probes cannot be added to others"));
             }
-            self.check_swap(index, false, false)?;
+            match self.check_swap(index, false, false) {
+                Err(e) if !may_part => return Err(e),
+                Err(_) => plan.coming.push(index),
+                Ok(()) => plan.added.push(index),
+            }
             let prog = &self.progs[index];
             let is_moved = old.progs.iter().any(|other| other.name == prog.name);
             prog.note(&mut changes, if is_moved { "moved" } else { "added" });
         }
-        for &index in &plan.dropped {
-            old.check_swap(index, false, true)?;
+        for index in std::mem::take(&mut plan.dropped) {
+            match old.check_swap(index, false, true) {
+                Err(e) if !may_part => return Err(e),
+                Err(_) => plan.leaving.push(index),
+                Ok(()) => plan.dropped.push(index),
+            }
             old.progs[index].note(&mut changes, "dropped");
         }
         Ok((plan, compact(&changes.into())))
@@ -336,14 +383,16 @@ impl Session {
     }
 
     /// Makes the hooks of `old` run this version, according to the result of `compare`. After a failure they run the old one.
+    /// Returns the nanoseconds in which no program was attached to hooks that are not switched.
     #[inline(never)]
-    pub fn take_over(&mut self, old: &mut Session, plan: &Plan) -> Result<()> {
+    pub fn take_over(&mut self, old: &mut Session, plan: &Plan) -> Result<u64> {
         if (self.place == Place::ReadElsewhere) != (old.place == Place::ReadElsewhere) {
             let text =
                 "another process reads the events of the running version; export the prepared one first";
             return Err(Error::new(Status::State, text));
         }
-        self.fill_next(old, plan).inspect_err(|_| old.fill_all())?;
+        let filled = self.fill_next(old, plan).and_then(|()| self.attach_parted(old, plan));
+        let gap_ns = filled.inspect_err(|_| old.take_back(plan))?;
         self.generation.iter().for_each(|generation| generation.flip());
         for &(from, to) in &plan.swapped {
             self.progs[to].links = std::mem::take(&mut old.progs[from].links);
@@ -354,7 +403,68 @@ impl Session {
             self.alternatives.mark_used(to);
         }
         (self.attached, self.is_successor, old.attached) = (old.attached, false, false);
-        Ok(())
+        Ok(gap_ns)
+    }
+
+    /// Makes all hooks run this version again, after a failure.
+    fn take_back(&self, plan: &Plan) {
+        self.fill_all();
+        for &(from, _) in &plan.swapped {
+            let (prog, raw) = (&self.progs[from], self.opened.object.prog(from));
+            if let (None, [link]) = (&prog.dispatcher, &*prog.links) {
+                let _ = link.update(raw);
+            }
+        }
+    }
+
+    /// Attaches the programs that take the place of others, after those of `old` have been detached, or before that with an
+    /// overlap. Returns the nanoseconds between the two.
+    #[inline(never)]
+    fn attach_parted(&mut self, old: &mut Session, plan: &Plan) -> Result<u64> {
+        let begin = os::monotonic_ns();
+        if plan.is_overlap {
+            old.overlap = Some(plan)
+                .filter(|plan| !plan.parted.is_empty())
+                .and_then(|_| count_runs().ok())
+                .map(|fd| (fd, 0));
+        } else {
+            plan.parted.iter().for_each(|&(from, _)| old.progs[from].links.clear());
+        }
+        let coming = plan.parted.iter().map(|(_, to)| to).chain(&plan.coming);
+        let made: Result<Vec<_>> = coming.map(|&index| Ok((index, self.make_links(index)?))).collect();
+        let made = made.inspect_err(|_| {
+            old.overlap = None;
+            for &(from, _) in plan.parted.iter().filter(|_| !plan.is_overlap) {
+                match old.make_links(from) {
+                    Ok(links) => old.progs[from].links = links,
+                    Err(e) => {
+                        old.log.write(Level::Error, &format!("the old version is not attached again: {e}"))
+                    }
+                }
+            }
+        })?;
+        for (index, links) in made {
+            self.progs[index].links = links;
+            self.alternatives.mark_used(index);
+        }
+        let before = old.runs_of_parted(plan);
+        old.overlap.iter_mut().for_each(|(_, runs)| *runs = before);
+        let is_gap = !plan.is_overlap && !plan.parted.is_empty();
+        Ok(if is_gap { os::monotonic_ns() - begin } else { 0 })
+    }
+
+    /// Detaches the programs of this version, the old one, that are not switched. Returns how many events both versions have
+    /// handled meanwhile, if that is known.
+    #[inline(never)]
+    pub fn end_parted(&mut self, plan: &Plan) -> Option<u64> {
+        plan.all_leaving().for_each(|index| self.progs[index].links.clear());
+        let (_counting, before) = self.overlap.take()?;
+        Some(self.runs_of_parted(plan).saturating_sub(before))
+    }
+
+    fn runs_of_parted(&self, plan: &Plan) -> u64 {
+        let fds = plan.parted.iter().filter_map(|(from, _)| self.opened.object.prog(*from).fd());
+        fds.filter_map(|fd| prog_facts(&fd).ok()).map(|facts| facts.run_count).sum()
     }
 
     /// Fills the slots of the next generation, or updates the link of the only program.

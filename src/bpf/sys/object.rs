@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -510,6 +510,12 @@ pub fn prog_facts(fd: &impl AsRawFd) -> os::Result<ProgFacts> {
     let info = program_info(fd.as_raw_fd())?;
     let b::bpf_prog_info { id, name, tag, run_cnt: run_count, run_time_ns: run_ns, .. } = info;
     Ok(ProgFacts { id, name, tag, run_count, run_ns })
+}
+
+/// Makes the kernel count the runs of all programs until the descriptor is closed (Linux 5.8).
+pub fn count_runs() -> os::Result<OwnedFd> {
+    // SAFETY: a number only; the descriptor is new, and nothing else knows it.
+    unsafe { check(b::bpf_enable_stats(b::BPF_STATS_RUN_TIME)).map(|fd| OwnedFd::from_raw_fd(fd)) }
 }
 
 /// Returns the kernel's facts about a program as the kernel's struct.

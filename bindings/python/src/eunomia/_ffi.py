@@ -94,6 +94,8 @@ class ReplaceFlag(IntFlag):
     KEEP_OLD = 16
     MIGRATE_MAPS = 32
     CARRY_DATA = 64
+    ALLOW_OVERLAP = 128
+    ALLOW_GAP = 256
 
 
 class ExportFlag(IntFlag):
