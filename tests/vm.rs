@@ -91,12 +91,40 @@ int reading(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
+/// Sends bytes without a type for each getpgid(2) of one thread.
+const BYTES: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+const volatile u32 only_tid = 0;
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 4096);
+} events SEC(".maps");
+
+SEC("tp/syscalls/sys_enter_getpgid")
+int on_getpgid(void *ctx)
+{
+    static const u8 bytes[] = {0x01, 0xab, 0xff};
+
+    if ((u32)bpf_get_current_pid_tgid() == only_tid)
+        bpf_ringbuf_output(&events, (void *)bytes, sizeof(bytes), 0);
+    return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
 /// A package of this file; in a virtual machine, which has no compiler, it was compiled before.
 fn made(name: &str) -> Vec<u8> {
     match (support::is_vm(), name) {
         (true, _) => std::fs::read(support::packed(name)).expect("tests/kernels/run.sh packs it"),
         (false, "calls") => package(CALLS),
         (false, "hooks") => package(HOOKS),
+        (false, "bytes") => package(BYTES),
+        (false, "tasks") => package(include_str!("data/bpf/tasks.bpf.c")),
+        (false, "rejected") => package(include_str!("data/bpf/rejected.bpf.c")),
         (false, _) => example(name),
     }
 }
@@ -104,7 +132,7 @@ fn made(name: &str) -> Vec<u8> {
 #[test]
 #[ignore = "for make vm, which runs it before it boots"]
 fn pack_packages() {
-    for name in ["calls", "hooks", "opensnoop", "hello"] {
+    for name in ["calls", "hooks", "bytes", "tasks", "rejected", "opensnoop", "hello"] {
         let path = support::packed(name);
         std::fs::write(&path, made(name)).unwrap();
         println!("pack {}", path.display());
@@ -473,6 +501,59 @@ fn read_keeps_the_record_that_does_not_fit() {
     assert!(text.starts_with(b"{\"seq\":1002,"));
     assert_eq!(text[batch.len - 1], b'\n');
     assert_eq!(vm.stats().events, 3);
+}
+
+#[test]
+fn read_packs_lines_one_after_the_other() {
+    needs_root!();
+    let vm = calls();
+    vm.attach().unwrap();
+    call(3);
+    let (mut buf, mut batch) = (vec![0; 1024], eunomia::vm::Batch::default());
+    assert_eq!(vm.read(Some(Duration::from_secs(1)), Format::Json, &mut buf, &mut batch).unwrap(), 3);
+    let text = std::str::from_utf8(&buf[..batch.len]).unwrap();
+    let begins: Vec<&str> = text.lines().filter_map(|line| line.split_inclusive(',').next()).collect();
+    assert_eq!(begins, ["{\"seq\":1000,", "{\"seq\":1001,", "{\"seq\":1002,"], "{text}");
+    assert_eq!(vm.stats().bytes, 3 * 32);
+}
+
+#[test]
+fn records_without_a_type_arrive_as_hexadecimal_digits() {
+    needs_root!();
+    let vm = opened(&made("bytes"));
+    vm.var_set_json("only_tid", &tid().to_string()).unwrap();
+    vm.attach().unwrap();
+    call(2);
+    assert_eq!(texts(&vm, Format::Json, 2), ["{\"data\":\"01abff\"}"; 2]);
+}
+
+#[test]
+fn an_iterator_delivers_each_line_without_its_end() {
+    needs_root!();
+    let vm = opened(&made("tasks"));
+    vm.attach().unwrap();
+    let mut lines = Vec::new();
+    let count = vm.iter_each("tasks", |event| {
+        lines.push(String::from_utf8(event.data.to_vec()).unwrap());
+        Flow::Continue
+    });
+    assert_eq!(count.unwrap(), lines.len());
+    assert!(lines.contains(&format!("pid {}", tid())), "{lines:?}");
+}
+
+#[test]
+fn check_judges_the_programs_of_a_package_that_does_not_load() {
+    needs_root!();
+    let package = made("rejected");
+    let open = || {
+        let (vm, _) = support::vm_with(Options::new());
+        vm.open(&package, eunomia::Kind::Json).map(|_| vm)
+    };
+    let checked = eunomia::vm::check(&open, &mut |_, _| Ok(())).unwrap();
+    assert_eq!(checked.refused.map(|error| error.status()), Some(Status::Verifier));
+    let [verdict] = checked.verdicts.as_slice() else { panic!("{:?}", checked.verdicts) };
+    assert!(verdict.autoload, "{verdict:?}");
+    assert!(matches!(verdict.outcome, eunomia::vm::Outcome::Rejected(_)), "{verdict:?}");
 }
 
 #[test]
