@@ -144,7 +144,7 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
     let is_raw_tracepoint = place.starts_with("raw_tracepoint") || place.starts_with("raw_tp");
     let name = place.split_once('/').map_or(place, |(_, name)| name);
     let (status, why) = match (e.0, requirements::newer_for_hook(place)) {
-        (libc::EPERM | libc::EACCES, _) => match requirements::missing_for(prog) {
+        (libc::EPERM | libc::EACCES, _) => match requirements::missing_to_attach(prog) {
             Some(missing) => (Status::Perm, format!("needs {missing}")),
             None if is_tracepoint => (Status::Attach, "it reads beyond the record of the tracepoint".into()),
             None => (Status::Attach, format!("{e}; {}", reason(printed, e))),

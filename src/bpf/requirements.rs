@@ -106,6 +106,21 @@ pub fn missing_for_all(object: &Object) -> Option<String> {
     missing(&all)
 }
 
+/// What an attach of a program requires and this thread lacks, in words. Debian's kernels allow perf events only to processes with
+/// CAP_SYS_ADMIN if `kernel.perf_event_paranoid` is 3, which is its default there; other kernels do not know this value.
+pub fn missing_to_attach(prog: ProgRef<'_>) -> Option<String> {
+    use prog_type::{KPROBE, PERF_EVENT, TRACEPOINT};
+    let is_limited = || {
+        let level = os::read_text("/proc/sys/kernel/perf_event_paranoid");
+        let is_admin = os::capabilities() & (1 << CAP_SYS_ADMIN.0) != 0;
+        [KPROBE, PERF_EVENT, TRACEPOINT].contains(&prog.kind())
+            && !is_admin
+            && level.is_ok_and(|level| level.trim().parse().is_ok_and(|level: i32| level > 2))
+    };
+    let perf_events = || "CAP_SYS_ADMIN or another limit: sysctl kernel.perf_event_paranoid=2".to_owned();
+    missing_for(prog).or_else(|| is_limited().then(perf_events))
+}
+
 fn required(prog: ProgRef<'_>) -> Vec<Capability> {
     use prog_type::*;
     const TRACERS: [u32; 7] =
