@@ -28,7 +28,7 @@ C_FILES = $(filter-out include/eunomia.h tests/data/abi/previous/eunomia.h,$(she
 GO_FILES = $(shell git ls-files '*.go')
 # Go in the source tree, where pkg-config would not find the library.
 GO := PKG_CONFIG=true CGO_CFLAGS=-I$(CURDIR)/include GOCACHE=$(CURDIR)/target/go go
-SHELL_FILES = .ci/run tests/kernels/init tools/release/install.sh.in $(shell git ls-files '*.sh')
+SHELL_FILES = .ci/run tests/kernels/init tests/kernels/system-test tools/release/install.sh.in $(shell git ls-files '*.sh')
 DEST = $(DESTDIR)$(PREFIX)
 VENV := target/venv/bin
 RUFF := $(VENV)/ruff --config bindings/python/pyproject.toml
@@ -42,7 +42,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDEXPANSION:
-.PHONY: FORCE help run test soak endurance fuzz lint fmt header size notice install dist archive container container-archive wheel deb deb-test bench vm \
+.PHONY: FORCE help run test soak endurance fuzz lint fmt header size notice install dist archive container container-archive wheel deb deb-test bench vm vm-system \
 	oldest-rust weekly deny docs mutants release release-test clean packages matrix \
 	setup setup-wasm setup-python setup-test setup-fuzz setup-bench setup-lint setup-vm setup-deb setup-release setup-container
 
@@ -175,6 +175,9 @@ bench: setup-test setup-bench $(LIB) packages ## compare with libbpf, libbpf-rs,
 vm: setup-vm $(LIB) packages matrix ## run tests under other kernels in QEMU, write docs/kernels.md; KERNEL=6.1 selects one
 	for kernel in $(KERNEL); do tests/kernels/run.sh $$kernel || exit; done
 	cargo xtask kernels
+
+vm-system: setup-vm setup-release setup-deb deb $(BOOTSTRAP) ## boot Debian with systemd in QEMU: run the server's units, upgrade them, crash the machine
+	tests/kernels/system.sh $(DIST) $(BOOTSTRAP)
 
 matrix: $(ECC)
 	tests/matrix/build.sh

@@ -121,6 +121,8 @@ need_vm() {
     need qemu-system-x86_64 qemu-system-x86
     need busybox busybox-static
     need cpio cpio
+    # The disk of `make vm-system`.
+    need mke2fs e2fsprogs
     # The formats in which kernels are compressed.
     need xz xz-utils
     need zstd zstd

@@ -16,8 +16,11 @@ cd "$(dirname "$0")/../.."
 dir=$PWD/target/vm/$kernel
 image=$dir/vmlinuz
 modules=('*/drivers/md/md-mod.ko*' '*/drivers/md/raid1.ko*' '*/drivers/block/brd.ko*' '*/net/sched/sch_ingress.ko*'
-    '*/net/sched/cls_bpf.ko*' '*/drivers/net/netkit.ko*' '*/drivers/block/loop.ko*')
-if [ -e "$dir/btf" ] && find "$dir/modules" -name "loop.ko*" 2>/dev/null | grep -q .; then
+    '*/net/sched/cls_bpf.ko*' '*/drivers/net/netkit.ko*' '*/drivers/block/loop.ko*'
+    # For a disk (system.sh).
+    '*/drivers/virtio/virtio*.ko*' '*/drivers/block/virtio_blk.ko*' '*/fs/ext4/ext4.ko*' '*/fs/jbd2/jbd2.ko*' '*/fs/mbcache.ko*'
+    '*/lib/crc16.ko*' '*/crypto/crc32c*.ko*' '*/lib/libcrc32c.ko*')
+if [ -e "$dir/btf" ] && [ "$(cat "$dir/modules.txt" 2>/dev/null)" = "${modules[*]}" ]; then
     echo "$image" && exit
 fi
 
@@ -61,6 +64,7 @@ rm -rf "$dir/modules"
 # The modules are in lib or, in newer packages, in usr/lib.
 mv "$(find "$apt/files" -path '*lib/modules')" "$dir/modules"
 rm -r "$apt"
+echo "${modules[*]}" >"$dir/modules.txt"
 
 # The kernel's BTF, for packages that contain types: the image is a loader and, at the offset in its header
 # (Documentation/arch/x86/boot.rst: setup_sects, payload_offset, payload_length), a compressed vmlinux and its size.
