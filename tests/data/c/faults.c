@@ -173,24 +173,25 @@ static void live(void) {
 // ---- a life cycle with a second version
 // ----------------------------------------------------------------------------
 
-static char *next;
-static size_t next_len;
+// Both are complete before the first failure.
+static char *first, *next;
+static size_t first_len, next_len;
 
-// Makes the second version: the first one with another time-out in its metadata.
-static void make_next(void) {
+// Reads the first version and makes the second one, which has another time-out in its metadata.
+static void make_versions(void) {
     static const char meta[] = "\"meta\":{", more[] = "\"poll_timeout_ms\":77,";
-    size_t len;
-    char *text = read_file(package_path("calls.json"), &len), *at = memmem(text, len, meta, strlen(meta));
+    const char *at;
 
+    first = read_file(package_path("calls.json"), &first_len);
+    at = memmem(first, first_len, meta, strlen(meta));
     CHECK(at);
-    size_t before = at - text + strlen(meta);
-    next_len = len + strlen(more);
+    size_t before = at - first + strlen(meta);
+    next_len = first_len + strlen(more);
     next = malloc(next_len);
     CHECK(next);
-    memcpy(next, text, before);
+    memcpy(next, first, before);
     memcpy(next + before, more, strlen(more));
-    memcpy(next + before + strlen(more), text + before, len - before);
-    free(text);
+    memcpy(next + before + strlen(more), first + before, first_len - before);
 }
 
 // After a failure the old version must still run.
@@ -260,12 +261,7 @@ static int step_export(eunomia_vm *vm) {
 }
 
 static int step_import(eunomia_vm *vm) {
-    size_t len;
-    char *package = read_file(package_path("calls.json"), &len);
-    int status = eunomia_import(vm, package, len, &exported);
-
-    free(package);
-    return status;
+    return eunomia_import(vm, first, first_len, &exported);
 }
 
 static void live_export(void) {
@@ -445,7 +441,7 @@ int main(int argc, char **argv) {
 
     begin(argc, argv);
     CHECK(setrlimit(RLIMIT_CORE, &none) == 0);
-    make_next();
+    make_versions();
     live();
     live_replace();
     live_phases();
