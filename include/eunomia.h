@@ -1356,7 +1356,7 @@ int eunomia_drained(struct eunomia_vm *vm);
 // and gets the events. The loader passes three things to the reader, for example through a socket: the
 // bytes of the package, the description, and the descriptors (SCM_RIGHTS, at most 253 in a message).
 //
-//                 loader                                  reader
+//   step          loader                                  reader
 //   start         attach, export                          new, import, poll
 //   new version   prepare, export (EXPORT_PREPARED)       adopt
 //                 flip                                    polls both versions
