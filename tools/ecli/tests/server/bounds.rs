@@ -310,14 +310,19 @@ fn memory_and_descriptors_do_not_grow_with_the_number_of_tasks_started() {
         }
         processes.map(|pid| (own_memory(pid), descriptors(pid)))
     };
+    // Each thread of the server that runs for the first time takes some memory, so it settles after a while. A connection may still
+    // be open.
     let half = times(50);
-    let (first, second) = (rounds(half), rounds(half));
-    for ((memory, files), (more_memory, more_files)) in first.into_iter().zip(second) {
-        eprintln!("{memory} KiB, {files} descriptors; then {more_memory} KiB, {more_files} descriptors");
-        // A connection may still be open.
-        assert!(more_files <= files + 8, "{files} descriptors after {half} tasks, then {more_files}");
-        assert!(more_memory < memory + 512, "{memory} KiB after {half} tasks, then {more_memory} KiB");
-    }
+    let mut before = rounds(half);
+    let settles = (0..4).any(|_| {
+        let after = rounds(half);
+        eprintln!("KiB and descriptors of server and loader after {half} tasks: {before:?}, then {after:?}");
+        let mut pairs = before.iter().zip(&after);
+        let settled = pairs.all(|(old, new)| new.0 < old.0 + 512 && new.1 <= old.1 + 8);
+        before = after;
+        settled
+    });
+    assert!(settles, "memory or descriptors grow with each {half} tasks: {before:?}");
     // The kernel frees programs and maps a moment later.
     assert_eq!(server.ok(&["list"]), "");
 }
