@@ -24,37 +24,30 @@ struct Dynamic {
     value: u64,
 }
 
-// The linker defines __ehdr_start, the address at which the library's first byte is mapped.
+/// Defines `eunomia_relocate`, which passes the address of the first byte to `relocate` by the instructions `$jump`. The linker
+/// defines `__ehdr_start`, the address at which that byte is mapped.
+macro_rules! entry {
+    ($($jump:literal),+) => {
+        std::arch::global_asm!(
+            ".pushsection .text.eunomia_relocate, \"ax\", @progbits",
+            ".hidden __ehdr_start",
+            ".globl eunomia_relocate",
+            ".hidden eunomia_relocate",
+            ".type eunomia_relocate, @function",
+            "eunomia_relocate:",
+            $($jump,)+
+            ".size eunomia_relocate, . - eunomia_relocate",
+            ".popsection",
+            relocate = sym relocate,
+        );
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
-std::arch::global_asm!(
-    ".pushsection .text.eunomia_relocate, \"ax\", @progbits",
-    ".hidden __ehdr_start",
-    ".globl eunomia_relocate",
-    ".hidden eunomia_relocate",
-    ".type eunomia_relocate, @function",
-    "eunomia_relocate:",
-    "lea rdi, [rip + __ehdr_start]",
-    "jmp {relocate}",
-    ".size eunomia_relocate, . - eunomia_relocate",
-    ".popsection",
-    relocate = sym relocate,
-);
+entry!("lea rdi, [rip + __ehdr_start]", "jmp {relocate}");
 
 #[cfg(target_arch = "aarch64")]
-std::arch::global_asm!(
-    ".pushsection .text.eunomia_relocate, \"ax\", @progbits",
-    ".hidden __ehdr_start",
-    ".globl eunomia_relocate",
-    ".hidden eunomia_relocate",
-    ".type eunomia_relocate, @function",
-    "eunomia_relocate:",
-    "adrp x0, __ehdr_start",
-    "add x0, x0, :lo12:__ehdr_start",
-    "b {relocate}",
-    ".size eunomia_relocate, . - eunomia_relocate",
-    ".popsection",
-    relocate = sym relocate,
-);
+entry!("adrp x0, __ehdr_start", "add x0, x0, :lo12:__ehdr_start", "b {relocate}");
 
 /// Relocates the library that is mapped at `image`. The pages that are read-only after
 /// relocation (RELRO) are made writable for this. Ends the process if the kernel refuses that, as the dynamic linker does.
@@ -108,8 +101,9 @@ unsafe fn packed_table<'a>(image: *mut u8, mut entry: *const Dynamic) -> &'a [u6
 unsafe fn apply(image: *mut u8, table: &[u64], thread_locals: &Range<usize>) {
     let mut next = 0;
     for &entry in table {
-        let (first, mut words) = if entry & 1 == 0 { (entry as usize, 1) } else { (next, entry >> 1) };
-        next = first + size_of::<u64>() * if entry & 1 == 0 { 1 } else { 63 };
+        let (first, mut words, count) =
+            if entry & 1 == 0 { (entry as usize, 1, 1) } else { (next, entry >> 1, 63) };
+        next = first + count * size_of::<u64>();
         let mut offset = first;
         while words != 0 {
             if words & 1 == 1 {

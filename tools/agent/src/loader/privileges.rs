@@ -132,9 +132,37 @@ fn restrict_files(
     Ok(rules.restrict_self()?.ruleset)
 }
 
-/// Restricts this thread to these system calls; all others fail with EPERM. Sets no_new_privs.
-pub fn allow_only(calls: &[i64]) -> Result<(), String> {
-    let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|call| (*call, Vec::new())).collect();
+/// The system calls of every restricted process: for memory, for reading open files, and for its end.
+const COMMON_CALLS: [i64; 23] = [
+    libc::SYS_read,
+    libc::SYS_pread64,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    libc::SYS_fcntl,
+    libc::SYS_close,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// Restricts this thread to `COMMON_CALLS` and `more`; all other system calls fail with EPERM. Sets no_new_privs.
+pub fn allow_only(more: &[i64]) -> Result<(), String> {
+    let rules: BTreeMap<i64, Vec<_>> =
+        COMMON_CALLS.iter().chain(more).map(|call| (*call, Vec::new())).collect();
     let denied = SeccompAction::Errno(libc::EPERM as u32);
     let none = "no system call filter for this machine";
     let machine = std::env::consts::ARCH.try_into().map_err(|_| none)?;

@@ -23,9 +23,10 @@ const NEWCOMER: Duration = Duration::from_secs(1);
 /// The interval at which the loader checks whether the events of earlier versions have been read.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Serves one server after the other; they connect to `listener`, a listening unix socket. Tasks keep running without a
-/// server. Returns when a server requests the end, or when there is no server and nothing is loaded. Call it before other
-/// threads run: it drops privileges of this thread.
+/// Serves servers, one at a time, that connect to `listener`, a listening unix socket. Tasks keep running while no server is
+/// connected. Returns when a server requests it, or when no server is connected and no package is loaded.
+///
+/// It drops the privileges of the calling thread only, so call it before another thread starts.
 pub fn serve(listener: OwnedFd, config: Config) -> io::Result<()> {
     let statistics = Guard::statistics(&config);
     privileges::confine_loader().map_err(io::Error::other)?;

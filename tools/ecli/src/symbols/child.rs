@@ -67,34 +67,8 @@ fn restrict() -> Option<()> {
     allow_only(&CALLS).ok()
 }
 
-/// The system calls for reading files, memory and a socket.
-const CALLS: [i64; 25] = [
-    libc::SYS_recvmsg,
-    libc::SYS_sendto,
-    libc::SYS_read,
-    libc::SYS_pread64,
-    libc::SYS_lseek,
-    libc::SYS_fstat,
-    libc::SYS_statx,
-    libc::SYS_fcntl,
-    libc::SYS_close,
-    libc::SYS_mmap,
-    libc::SYS_mremap,
-    libc::SYS_munmap,
-    libc::SYS_mprotect,
-    libc::SYS_madvise,
-    libc::SYS_brk,
-    libc::SYS_futex,
-    libc::SYS_getrandom,
-    libc::SYS_clock_gettime,
-    libc::SYS_restart_syscall,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sigaltstack,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-];
+/// More system calls: those for its socket.
+const CALLS: [i64; 2] = [libc::SYS_recvmsg, libc::SYS_sendto];
 
 /// Receives a request and its file; `None` when ecli has ended.
 fn receive(socket: BorrowedFd) -> Option<(Request, Option<File>)> {
