@@ -117,7 +117,7 @@ impl Api {
             ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "invalid",
-                format_args!("everything stays as it was: {problem}"),
+                format_args!("the configuration cannot be applied: {problem}"),
             )
         })?;
         let Changes { started, stopped, replaced, kept } = changes;

@@ -20,7 +20,7 @@ pub struct Changes {
     pub stopped: usize,
     /// Programs whose package was replaced.
     pub replaced: usize,
-    /// Programs that run on; their metrics may have changed.
+    /// Programs that keep running; their metrics may have changed.
     pub kept: usize,
 }
 
@@ -35,8 +35,8 @@ enum Step {
 }
 
 impl Engine {
-    /// Makes the programs of a file run, and no other ones of an earlier file. If anything in it is wrong, everything stays as it
-    /// was.
+    /// Starts, stops and replaces programs so that those of the file run. Programs of an earlier file that it
+    /// lacks are stopped. If anything in the file is wrong, nothing changes.
     pub fn apply(self: &Arc<Engine>, file: File) -> Result<Changes, Problem> {
         let _turn = match self.change.try_lock() {
             Err(TryLockError::WouldBlock) => {
@@ -120,7 +120,7 @@ impl Engine {
                 Step::Replace(slot, wanted, data) => {
                     match self.replace(&slot, wanted, data) {
                         Ok(()) => changes.replaced += 1,
-                        // It was checked, so this is rare. The old version runs on.
+                        // It was checked, so this is rare. The old version keeps running.
                         Err(problem) => failed = Some(problem),
                     }
                     list.push(slot);

@@ -250,7 +250,7 @@ impl Engine {
         }
     }
 
-    /// Loads all programs again when the loader has ended. Their counters go on.
+    /// Loads all programs again when the loader has ended. Their counters continue.
     fn follow_loader(&self) {
         loop {
             self.client.wait_for_end();
@@ -286,7 +286,7 @@ impl Engine {
 }
 
 impl Slot {
-    /// The program, while its events are not read.
+    /// Returns the program. Its events are not read while the result is held.
     pub fn program(&self) -> MutexGuard<'_, Program> {
         self.waiting.fetch_add(1, Relaxed);
         let program = self.locked();
@@ -310,7 +310,7 @@ impl Slot {
         false
     }
 
-    /// Notes why its events are no longer read.
+    /// Records why its events are no longer read.
     fn fail(&self, why: String) {
         crate::say(format_args!("program {:?}: its events are no longer read: {why}", self.name));
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);

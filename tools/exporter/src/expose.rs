@@ -17,7 +17,7 @@ use crate::histogram::scaled;
 use crate::itself::Itself;
 use crate::metric::{Metric, Table};
 
-/// A format of the exposition.
+/// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// The text format of Prometheus, 0.0.4.

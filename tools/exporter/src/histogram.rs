@@ -5,7 +5,7 @@ use eunomia_records::field;
 
 use crate::metric::growth;
 
-/// The number of buckets of events by powers of two: values up to 2^31 have one of their own.
+/// The number of buckets of a `log2` histogram of events. The last one has no upper edge.
 const LOG2_BUCKETS: usize = 32;
 
 /// The upper edges of buckets. There is one more bucket, without an upper edge.

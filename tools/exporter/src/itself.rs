@@ -81,10 +81,10 @@ impl Itself {
     }
 
     fn encode_scrapes(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
-        let help = "scrapes that were answered";
+        let help = "completed scrapes";
         let mut scrapes = encoder.encode_descriptor("eunomia_scrapes", help, None, MetricType::Counter)?;
         scrapes.encode_counter::<NoLabelSet, u64, f64>(&self.scrapes.load(Relaxed), None)?;
-        let (help, unit) = ("how long the scrape before this one took", Unit::Seconds);
+        let (help, unit) = ("duration of the previous scrape", Unit::Seconds);
         let mut last =
             encoder.encode_descriptor("eunomia_scrape_duration", help, Some(&unit), MetricType::Gauge)?;
         last.encode_gauge(&(self.last.load(Relaxed) as f64 / 1e9))?;
@@ -105,7 +105,8 @@ fn encode_series(rows: &[Row], encoder: &mut DescriptorEncoder) -> fmt::Result {
             series.encode_family(&labels)?.encode_gauge(&(*count as u64))?;
         }
     }
-    let help = "values that were counted in the series other, because the metric has its maximum of series";
+    let help =
+        "values counted in the series other, because the metric has reached its maximum number of series";
     let mut folded = encoder.encode_descriptor("eunomia_series_folded", help, None, MetricType::Counter)?;
     for row in rows {
         for (metric, _, count) in &row.metrics {

@@ -15,7 +15,7 @@ use crate::lookup::Lookup;
 /// The values of all labels of a series.
 pub type Values = Box<[Box<str>]>;
 
-/// The value of a label cannot be longer; the rest is cut off.
+/// Maximum length of a label value in bytes; the rest is cut off.
 const MAX_VALUE: usize = 1024;
 
 /// The labels of a metric.
@@ -28,7 +28,7 @@ pub struct Labels {
 /// One label.
 struct Part {
     source: Source,
-    /// Texts for values.
+    /// Strings that replace values.
     values: BTreeMap<String, String>,
     regexp: Option<Regex>,
 }
@@ -89,7 +89,7 @@ impl Labels {
         Ok(labels)
     }
 
-    /// Appends the bytes that the values depend on. Equal bytes have equal values.
+    /// Appends the bytes that the values depend on. Equal bytes give equal values.
     pub fn key(&self, record: &[u8], out: &mut Vec<u8>) {
         for part in &self.parts {
             match &part.source {

@@ -35,8 +35,8 @@ struct Line {
     #[arg(long)]
     check: bool,
 
-    /// Unix socket of the process that loads the packages, which is started [default: a socket in /run/eunomia-exporter with the
-    /// port in its name]
+    /// Unix socket of the loader, the process that loads the packages; the exporter starts it [default: a
+    /// socket in /run/eunomia-exporter with the port in its name]
     #[arg(long, value_name = "PATH")]
     loader: Option<PathBuf>,
 }

@@ -162,7 +162,8 @@ impl Metric {
         }
     }
 
-    /// The number of counts that an entry of a map has for this metric: those that only grow.
+    /// The number of counts that this metric keeps for each entry of a map. Only values that never decrease
+    /// have one.
     pub fn width(&self) -> usize {
         match (&self.table, &self.amount) {
             (Table::Counter(_), _) => 1,

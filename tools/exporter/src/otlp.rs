@@ -22,7 +22,7 @@ use crate::metric::{Metric, Table};
 pub struct Times {
     /// When counting began.
     pub start: u64,
-    /// When the last push that was received has read the values.
+    /// When the values of the last successful push were read.
     pub last: u64,
     /// Now.
     pub now: u64,

@@ -3,8 +3,8 @@
 use eunomia::package::Package;
 use serde_json::Value;
 
-/// Returns the package without sampling. The library would read a sampled map on a timer, and clear some of them, but the exporter
-/// reads a map at each scrape.
+/// Returns the package without sampling. The library would read a sampled map on a timer, and clear some
+/// maps, but the exporter reads a map at each scrape.
 pub fn without_sampling(data: &[u8]) -> eunomia::Result<Vec<u8>> {
     let package = Package::parse(data)?;
     if package.meta.maps.iter().all(|map| map.sample.is_none()) {

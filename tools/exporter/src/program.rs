@@ -15,7 +15,7 @@ use crate::metric::{Metric, Settings, Table, info};
 
 /// Maximum number of batches of events in one turn, so that a scrape does not wait long.
 const BATCHES: usize = 8;
-/// The most batches of events of a version that was replaced; its buffers have no more.
+/// Maximum number of batches of events of a replaced version. Its buffers cannot contain more.
 const DRAIN: usize = 4096;
 
 /// A program and its metrics.
@@ -58,7 +58,7 @@ struct Map {
     /// The number that the kernel has given it; 0 before it is loaded.
     id: u64,
     entries: Entries,
-    /// The metrics that read it, and where the counts of each begin among those of a value.
+    /// The metrics that read the map, each with the index of its first count in those of a value.
     metrics: Vec<(usize, usize)>,
     /// The number of counts of a value.
     width: usize,
@@ -135,7 +135,7 @@ impl Program {
         Ok(())
     }
 
-    /// The map called `name`, read once for all metrics of it.
+    /// The map called `name`, which is read once for all metrics that use it.
     fn map(&mut self, name: &str) -> Result<usize, String> {
         if let Some(index) = self.maps.iter().position(|map| map.name == name) {
             return Ok(index);
@@ -246,8 +246,8 @@ impl Program {
         Ok(())
     }
 
-    /// Reads what an earlier version has sent, after the loader has switched to the next one. Returns records of the next
-    /// version that came meanwhile, by the index of their source.
+    /// Reads what an earlier version has sent, after the loader has switched to the next one. Returns records
+    /// of the next version that arrived in that time, by the index of their source.
     pub fn drain(&mut self, now: u32) -> Vec<(usize, Vec<u8>)> {
         let types: Vec<_> =
             (0..self.streams.len()).map(|index| self.types.get(index).cloned().flatten()).collect();

@@ -116,7 +116,8 @@ impl Pusher {
     }
 }
 
-/// What a receiver has rejected of a body that it has accepted. Sending it again would not help.
+/// Prints how many values a receiver has rejected in a body that it has accepted. Sending them again would
+/// not help.
 fn rejected(reply: &[u8]) -> Result<(), String> {
     let reply = ExportMetricsServiceResponse::decode(reply).unwrap_or_default();
     if let Some(partial) = reply.partial_success.filter(|partial| partial.rejected_data_points > 0) {

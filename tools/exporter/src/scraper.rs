@@ -23,7 +23,7 @@ impl Scraper {
         Scraper { engine, itself: Arc::default(), last: Default::default() }
     }
 
-    /// Returns a reading that began after this call. Callers that wait for another one get the same text.
+    /// Returns a reading that began after this call. Callers that wait at the same time get the same text.
     pub fn scrape(&self, format: Format) -> Result<Bytes, String> {
         let arrived = Instant::now();
         let mut last = self.last[format as usize].lock().unwrap_or_else(PoisonError::into_inner);

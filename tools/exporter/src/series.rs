@@ -1,8 +1,9 @@
 //! The series of one metric: its values by labels, within a budget.
 //!
 //! The first series are kept. When the budget is used up, new label values are counted in one series `other`, so that sums are
-//! exact and a series that was scraped never changes its meaning. A series that has been idle for long is removed to make space for
-//! another one: its total was scraped, and if it returns, it begins at 0 like any counter after a restart.
+//! exact and a series that was scraped never changes its meaning. A series that has been idle for long is
+//! removed to make space for another one, but only after its total was scraped. If it returns, it begins at
+//! 0, like any counter after a restart.
 
 use std::collections::HashMap;
 

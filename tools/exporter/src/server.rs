@@ -68,7 +68,8 @@ pub fn run(options: &Options) -> Result<(), String> {
     let reloader = Arc::new(Reloader { engine: Arc::clone(&engine), config: options.config.clone() });
     if options.is_watching {
         let reloader = Arc::clone(&reloader);
-        watch(reloader, paths).map_err(|error| format!("changes of files are not noticed: {error}"))?;
+        watch(reloader, paths)
+            .map_err(|error| format!("the files cannot be watched for changes: {error}"))?;
     }
     let limits = Limits { any_host: !address.ip().is_loopback(), ..Limits::default() };
     let scraper = Arc::new(Scraper::new(Arc::clone(&engine)));
@@ -131,7 +132,7 @@ struct Reloader {
 }
 
 impl Reloader {
-    /// Reads the file again. If anything is wrong, everything stays as it was. Returns the files to watch.
+    /// Reads the file again. If anything is wrong, nothing changes. Returns the files to watch.
     fn reload(&self) -> Option<Vec<PathBuf>> {
         let read = File::read(&self.config).and_then(|file| {
             let paths = paths(&self.config, &file);
@@ -147,7 +148,7 @@ impl Reloader {
                 Some(paths)
             }
             Err(why) => {
-                crate::say(format_args!("everything stays as it was: {why}"));
+                crate::say(format_args!("the configuration cannot be applied: {why}"));
                 None
             }
         }
@@ -173,7 +174,7 @@ fn watch(reloader: Arc<Reloader>, mut paths: Vec<PathBuf>) -> std::io::Result<()
                 watched.set(&paths)
             });
             if let Err(error) = changed {
-                return crate::say(format_args!("changes of files are not noticed any more: {error}"));
+                return crate::say(format_args!("the files are no longer watched for changes: {error}"));
             }
         }
     })?;

@@ -42,7 +42,7 @@ pub fn program(entry: &Spanned<Program>) -> Result<(), Problem> {
     let program = &entry.value;
     let problem = |text: String| Problem::at(entry.referenced, text);
     if program.name.is_empty() || program.name.len() > MAX_NAME {
-        return Err(problem(format!("the name of a program has 1 to {MAX_NAME} bytes")));
+        return Err(problem(format!("the name of a program must have 1 to {MAX_NAME} bytes")));
     }
     let name = &program.name;
     match (program.ebpf_data.is_empty(), program.compiled_ebpf_filename.is_empty()) {
@@ -149,7 +149,7 @@ fn check_label(kind: Kind, label: &Label) -> Result<(), String> {
             return Err(format!("label {name:?}: the value has more than {MAX_NAME} bytes"));
         }
     } else if kind == Kind::Info {
-        return Err(format!("label {name:?}: an info has constants, as value, and variables"));
+        return Err(format!("label {name:?}: the labels of an info are constants (value) and variables"));
     }
     Ok(())
 }

@@ -18,13 +18,13 @@ pub struct Label {
     pub format: String,
     /// A constant, instead of a field.
     pub value: Option<String>,
-    /// Texts for values.
+    /// Strings that replace values.
     pub values: BTreeMap<String, String>,
     /// A regular expression: its first group, or the whole match, replaces the value.
     pub regexp: Option<String>,
 }
 
-/// The same as a map; a label can also be its name alone.
+/// A label as a mapping of YAML. In the file, a label can also be its name alone.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Map {
@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for Label {
             type Value = Label;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("the name of a label, or a map with name and from")
+                f.write_str("the name of a label, or a mapping with name and from")
             }
 
             fn visit_str<E>(self, name: &str) -> Result<Label, E> {

@@ -72,7 +72,7 @@ pub struct Metric {
     pub scale: Option<f64>,
     /// Per-CPU maps: a series for each CPU, with a label `cpu`.
     pub cpu: bool,
-    /// The number of series.
+    /// The maximum number of series.
     pub series: Option<usize>,
 }
 
@@ -81,7 +81,7 @@ pub struct Metric {
 pub enum Buckets {
     /// Powers of two of the value in the kernel: bucket 0 has 0 and 1, bucket 1 has 2 and 3, bucket 2 has 4 to 7.
     Log2,
-    /// Steps of the same width.
+    /// Buckets of the same width.
     Linear {
         /// The width, in units of the value in the kernel.
         width: f64,

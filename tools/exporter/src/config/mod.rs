@@ -82,7 +82,7 @@ pub struct Metrics {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// The number of series.
+    /// The maximum number of series.
     pub series: usize,
     /// The time after which a series without events makes space for another one, in seconds or as `10m`.
     pub idle: Idle,
@@ -205,7 +205,7 @@ impl Program {
         self.variables.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
     }
 
-    /// Who wants it, for the policy of the loader: the user who has written the configuration, which is root.
+    /// The origin of the package, for the policy of the loader: root, who has written the configuration.
     pub fn origin(&self) -> Origin {
         let who = format!("eunomia-exporter: {}", self.name);
         Origin { caller: Caller::Root, who, signature: None }
@@ -240,7 +240,7 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
 fn read_text(path: &Path) -> Result<String, String> {
     let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if about.len() > MAX_FILE {
-        return Err(format!("has {} bytes; a configuration has at most {MAX_FILE}", about.len()));
+        return Err(format!("has {} bytes; the maximum is {MAX_FILE}", about.len()));
     }
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }

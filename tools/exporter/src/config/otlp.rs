@@ -62,7 +62,7 @@ pub fn check(otlp: &Spanned<Otlp>) -> Result<(), Problem> {
     let (wanted, position) = (&otlp.value, otlp.referenced);
     let endpoint = Endpoint::parse(&wanted.endpoint).about(position, "otlp: endpoint")?;
     if endpoint.to_string() != wanted.endpoint.trim_end_matches('/') {
-        let text = format!("otlp: endpoint: {} has no port; that of OTLP over HTTP is 4318", wanted.endpoint);
+        let text = format!("otlp: endpoint: {} has no port; OTLP over HTTP uses 4318", wanted.endpoint);
         return Err(Problem::at(position, text));
     }
     if wanted.interval.0 == 0 {

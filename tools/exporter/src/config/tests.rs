@@ -72,7 +72,7 @@ fn problems_name_the_line_and_what_is_expected() {
         ("description: test", "series: 0", "series: expected 1 to 1000000, found 0"),
         ("counters", "histograms", "a histogram needs observe"),
         ("counters", "gauges", "a gauge needs map"),
-        ("name: opensnoop", "name: ''", "the name of a program has 1 to 256 bytes"),
+        ("name: opensnoop", "name: ''", "the name of a program must have 1 to 256 bytes"),
         ("labels:", "labels: 7 #", "line 7"),
     ] {
         let text = with(from, to);

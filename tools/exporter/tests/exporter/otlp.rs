@@ -80,7 +80,7 @@ fn totals_are_pushed() {
     let attributes = request["resourceMetrics"][0]["resource"]["attributes"].as_array().expect("attributes");
     let service = attributes.iter().find(|attribute| attribute["key"] == "service.name");
     assert_eq!(service.expect("a name")["value"]["stringValue"], "mine");
-    // The request after that which was refused has the state of now.
+    // The request that follows the refused one has the current state.
     let request = receiver.next();
     let sum = data(&request, "calls_total", "sum");
     assert_eq!(
