@@ -105,7 +105,7 @@ impl Auth {
         }
     }
 
-    /// The role of a caller with these names in its certificate; `None` if there is none for them.
+    /// The role of a caller with these names in its certificate; `None` if the file has none for them.
     fn certificate(&self, names: &[String]) -> Result<Option<Role>> {
         let Some(tokens) = self.tokens.as_ref().filter(|_| !names.is_empty()) else { return Ok(None) };
         let list = tokens.list();

@@ -132,8 +132,8 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| self.failed(&error))
     }
 
-    /// Sends a request and passes the lines of the response to `lines` when they arrive, until that returns `false`. One call may
-    /// have several lines, each with its line feed.
+    /// Sends a request and passes the lines of the response to `lines` when they arrive, until that returns
+    /// `false`. One call may get several lines, each with its line feed.
     pub fn lines(&self, path: &str, mut lines: impl FnMut(&[u8]) -> bool) -> Result<(), Failure> {
         run(async {
             let mut response = self.send(Method::GET, path, None, None).await?;

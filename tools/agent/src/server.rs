@@ -216,7 +216,7 @@ fn meter(tasks: &Tasks, runtime: &Handle) {
     }
 }
 
-/// Reads the files of the options again. If one cannot be used, everything stays as it was.
+/// Reads the files of the options again. If one cannot be used, nothing changes.
 fn reload(auth: &Auth, tls: Option<&Tls>, loader: &Client) -> Result<(), String> {
     let certificates = tls.map(Tls::read).transpose()?;
     auth.check()?;

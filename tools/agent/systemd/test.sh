@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# test.sh ECLI PACKAGE: runs the units of this directory under systemd, with ECLI as the installed ecli, and starts PACKAGE. systemd has
-# namespaces of its own, and the files of this machine beneath a layer that disappears. Needs root, systemd and cgroup2.
+# test.sh ECLI PACKAGE: runs the units of this directory under systemd, with ECLI as the installed ecli, and
+# starts PACKAGE. systemd runs in its own namespaces, on an overlay of this machine's files that is discarded.
+# Needs root, systemd and cgroup2.
 set -euo pipefail
 results=${RESULTS:-}
 ecli=$(realpath "$1") package=$(realpath "$2") here=$(realpath "$(dirname "$0")")

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use eunomia::{Kind, Options, Result, Vm};
 
-/// The paths at which a load will pin maps and no file exists yet. The files are removed when this is dropped.
+/// The paths at which a load will pin maps, and at which no file exists yet. The files are removed when this
+/// is dropped.
 pub struct NewPins(Vec<PathBuf>);
 
 impl NewPins {

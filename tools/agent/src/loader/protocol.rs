@@ -187,7 +187,8 @@ pub enum Reply {
     Text(String),
     /// A package is attached or prepared. The message contains its descriptors.
     Loaded {
-        /// Which descriptor is which map, program or perf event, in the format of [`eunomia::vm::Exported`].
+        /// The object of each descriptor (a map, a program or a perf event), in the format of
+        /// [`eunomia::vm::Exported`].
         description: String,
     },
     /// The tasks.

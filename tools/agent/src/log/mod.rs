@@ -1,7 +1,8 @@
 //! The events of one task: the last ones, for any number of readers.
 //!
 //! The log has one copy of the events, and each reader has a position in it. If lines are dropped before a slow reader has read
-//! them, the reader gets the number of lost lines. A reader delays neither the task nor other readers.
+//! them, the reader gets the number of lost lines. A reader that is about to miss lines delays the others for
+//! at most 10 ms at a time, see `is_ahead`.
 
 mod line;
 mod ring;

@@ -31,7 +31,8 @@ pub use package::{Given, describe_package};
 
 /// Maximum number of tasks.
 const MAX_TASKS: usize = 64;
-/// A task that was attached for this time before a crash of the machine is not the suspected cause, and is started again.
+/// A task that was attached for at least this long before the machine crashed is not suspected as the cause,
+/// and is started again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// Maximum number of changes that wait for the one in progress.
 const MAX_WAITING: usize = 8;

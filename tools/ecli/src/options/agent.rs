@@ -59,7 +59,7 @@ pub struct Server {
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
 
-    /// Append a line for each change and each refused request to this file
+    /// Append a line for each loaded or refused package, and for each request that is not a GET, to this file
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
 
@@ -311,7 +311,8 @@ pub struct Events {
     /// Number or name of the task
     pub task: String,
 
-    /// Begin after this cursor, or `now` with the next event [default: begin with the oldest event that the server has kept]
+    /// Begin after this cursor; `now` begins with the next event [default: the oldest event that the server
+    /// has kept]
     #[arg(long, value_name = "CURSOR")]
     pub since: Option<String>,
 
