@@ -247,7 +247,7 @@ fn permission(failed: Option<ProgRef<'_>>, object: &Object, errno: i32) -> Error
     prog.about(error, &section)
 }
 
-/// Explains why a map could not be created, or not be pinned.
+/// Explains why a map could not be created or pinned.
 fn map_refused(name: &str, kind: u32, e: Errno, printed: &str) -> Error {
     let error = |status, text: &dyn fmt::Display| Error::sys(status, e.0, text).about_map(name);
     if let Some((path, is_unmounted)) = messages::failed_pin(printed, name) {

@@ -145,7 +145,7 @@ impl Exported {
         })
     }
 
-    /// The same with a function that returns each of the `count` descriptors by its index.
+    /// Like `from_parts`, with a function that returns each of the `count` descriptors by its index.
     pub(crate) fn read(
         description: &str,
         count: usize,

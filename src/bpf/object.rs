@@ -45,7 +45,8 @@ pub struct OpenConfig {
     pub libbpf_sections: bool,
     /// Whether another process loads the object.
     pub is_imported: bool,
-    /// Whether a call of a function that the kernel lacks fails that program only, not the whole object.
+    /// Whether a call of a function that the kernel lacks makes only the calling program fail to load, not the whole
+    /// object.
     pub weak_kfuncs: bool,
 }
 
@@ -205,7 +206,7 @@ impl Opened {
         Ok(())
     }
 
-    /// Makes map `index` that of a descriptor of another process.
+    /// Makes map `index` use the descriptor of a map that another process has created.
     pub fn import(&mut self, index: usize, fd: OwnedFd) -> Result<()> {
         unshared(&mut self.maps[index])?.import_fd(fd)
     }

@@ -53,7 +53,8 @@ fn pack_by<'a>(
     count
 }
 
-/// Returns the stride of records that have the stride `stride` so far, and of one more. `index`: their number.
+/// Returns the stride of records after one more of `size` bytes: `stride` if it still applies, else 0. `index` is the
+/// number of records before it.
 #[inline(always)]
 pub fn stride_with(stride: usize, index: usize, size: usize) -> usize {
     match index {

@@ -51,7 +51,7 @@ fn map_since(map_kind: u32) -> Option<Version> {
     SINCE.iter().find(|(kind, _)| *kind == map_kind).map(|(_, since)| *since)
 }
 
-/// Whether hooks like that at `place` exist on some kernels only.
+/// Whether hooks of the kind of `place` exist only on some kernels.
 pub fn is_recent_hook(place: &str) -> bool {
     hook_since(place).is_some()
 }
@@ -96,7 +96,7 @@ pub fn missing_for(prog: ProgRef<'_>) -> Option<String> {
     missing(&required(prog))
 }
 
-/// The capabilities that this thread lacks and that maps or any of the programs to be loaded require, in words.
+/// Names the capabilities that this thread lacks and that the maps, or any program to be loaded, require.
 pub fn missing_for_all(object: &Object) -> Option<String> {
     let is_required = |capability: &Capability| {
         let mut progs = object.progs().filter(|prog| prog.autoload());
@@ -106,7 +106,7 @@ pub fn missing_for_all(object: &Object) -> Option<String> {
     missing(&all)
 }
 
-/// What an attach of a program requires and this thread lacks, in words. Debian's kernels allow perf events only to processes with
+/// Names what this thread lacks for attaching a program. Debian's kernels allow perf events only to processes with
 /// CAP_SYS_ADMIN if `kernel.perf_event_paranoid` is 3, which is its default there; other kernels do not know this value.
 pub fn missing_to_attach(prog: ProgRef<'_>) -> Option<String> {
     use prog_type::{KPROBE, PERF_EVENT, TRACEPOINT};

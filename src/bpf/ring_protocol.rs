@@ -1,5 +1,5 @@
 //! The reader's side of the BPF ring buffer protocol (Documentation/bpf/ringbuf.rst in the kernel's source), without the
-//! memory mapping, so that a model checker can run it against a model of the kernel (tests/model.rs).
+//! memory mapping, so that a model checker can run it against a model of the kernel (tests/ring_model.rs).
 //!
 //! The kernel reserves a record by advancing the producer position. The first word of the record is its length, with
 //! `BUSY` until the program submits the record, and `DISCARD` if the program discarded it. The reader advances the consumer

@@ -64,7 +64,7 @@ pub struct Shape {
     pub kind: SourceKind,
     /// The plan of its records; `None` if their type is unknown, and for sampled maps.
     pub record: Option<Plan>,
-    /// The way it is sampled.
+    /// The settings of its sampling; `None` for buffers.
     pub sample: Option<Sample>,
     /// Its index among the sources.
     pub index: usize,

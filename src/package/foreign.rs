@@ -15,7 +15,8 @@ const FOREIGN: &[(&[u8], &str)] = &[
 /// The offset of the magic number of a tar archive, and the number.
 const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
 
-/// Returns what `data`, which is expected to be JSON without a byte order mark, is instead; `None` if that is unknown.
+/// Returns the kind of file that `data` is, if it is recognised as something other than JSON; else `None`. `data` has
+/// no byte order mark.
 pub(super) fn kind(data: &[u8]) -> Option<&'static str> {
     let text = data.trim_ascii_start();
     if let Some((_, what)) = FOREIGN.iter().find(|(magic, _)| text.starts_with(magic)) {

@@ -32,7 +32,7 @@ pub fn stopped() -> Error {
     Error::new(Status::Stopped, "stop was called")
 }
 
-/// Marks that a group looks for events, until it is dropped.
+/// A mark that a group looks for events. Dropping it clears the mark.
 pub struct Peeking<'a>(&'a AtomicBool);
 
 impl Drop for Peeking<'_> {
@@ -41,7 +41,7 @@ impl Drop for Peeking<'_> {
     }
 }
 
-/// Marks the calling thread as the one that polls, until it is dropped.
+/// A mark that the calling thread is the one that polls. Dropping it clears the mark.
 pub struct Polling<'a>(&'a AtomicUsize);
 
 impl Drop for Polling<'_> {

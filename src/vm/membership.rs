@@ -1,4 +1,4 @@
-//! The membership of a vm in a group, as the vm knows it.
+//! A vm's reference to the group that it is in.
 
 use std::ptr::addr_eq;
 use std::sync::{Arc, Weak};
@@ -26,7 +26,7 @@ impl Membership {
         self.group.strong_count() > 0
     }
 
-    /// Returns whether it is the membership in this group.
+    /// Returns whether this is a membership in `group`.
     pub fn is_in<G>(&self, group: &Arc<G>) -> bool {
         addr_eq(self.group.as_ptr(), Arc::as_ptr(group))
     }

@@ -33,7 +33,7 @@ pub struct Stats {
     pub run_count: u64,
     /// The time of these runs in nanoseconds.
     pub run_ns: u64,
-    /// The completeness of `lost_kernel`. The source that is counted the least completely decides.
+    /// How complete `lost_kernel` is. The source whose count is the least complete decides.
     pub lost_known: LostKnown,
 }
 

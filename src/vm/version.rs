@@ -12,7 +12,7 @@ pub struct Version {
     pub session: Session,
     /// Its sources, before it runs.
     pub sources: Option<Sources>,
-    /// The types of the vm, including those of this version.
+    /// All types of the vm, with those of this version.
     pub types: Vec<Arc<Type>>,
     /// The plan by which it takes over the hooks, or by which the next version has taken them over.
     pub plan: Plan,

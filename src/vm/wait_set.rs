@@ -95,9 +95,8 @@ impl WaitSet {
         Ok(())
     }
 
-    /// Adds the descriptors `new` to the set `theirs`, as the sources, and moves the former sources to `epoll`, as
-    /// those of a retired version. After a failure nothing has changed. The caller passes the result to `commit` or
-    /// `undo`.
+    /// Makes the descriptors `new` the sources, in the set `theirs`. Moves the former sources to `epoll`, as those of a
+    /// retired version. After a failure nothing has changed. The caller passes the result to `commit` or `undo`.
     #[inline(never)]
     pub fn retire(&mut self, epoll: &Arc<Epoll>, theirs: &Arc<Epoll>, new: &[RawFd]) -> os::Result<Former> {
         let is_old = |role: &Role| matches!(role, Role::Source | Role::Retired);

@@ -5,8 +5,8 @@
 //! longer than its time limit, or because the host calls `stop`. Nothing here knows the host's callbacks: events and
 //! output go to an [`Outlet`].
 //!
-//! Imports go one way. `run.rs` drives a run and knows the interfaces; the interfaces that guests import (`ewasm`,
-//! `wasm_bpf`, `wasi`, `libc`) know `state.rs`; the state knows only their tables of what a guest has open.
+//! Imports have one direction. `run.rs` drives a run and knows the interfaces; the interfaces that guests import
+//! (`ewasm`, `wasm_bpf`, `wasi`, `libc`) know `state.rs`; the state knows only their tables of what a guest has open.
 
 mod call;
 mod config;

@@ -91,7 +91,8 @@ pub struct Session {
     carried: Vec<(usize, Arc<Map>)>,
     /// Maps of the running version whose entries this one copies, by index.
     grown: Vec<(usize, Arc<Map>)>,
-    /// While programs of another version run on the same hooks: what makes the kernel count runs, and the number until then.
+    /// While programs of another version run on the same hooks: the descriptor that makes the kernel count runs, and
+    /// the count at the start.
     overlap: Option<(OwnedFd, u64)>,
     /// The text that replaces the help, if the last command line requested it.
     requested_text: Option<String>,

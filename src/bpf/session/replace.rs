@@ -48,7 +48,7 @@ pub struct ReplaceOptions {
     /// are exchanged one by one.
     pub allow_overlap: bool,
     /// The same, but the old ones are detached before the new ones are attached, so that events in between are lost. The report
-    /// has the length of the gap. Without effect beside `allow_overlap`.
+    /// has the length of the gap. It has no effect together with `allow_overlap`.
     pub allow_gap: bool,
 }
 

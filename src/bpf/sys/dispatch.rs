@@ -223,7 +223,7 @@ fn btf_of_hook(id: u32) -> os::Result<Option<OwnedFd>> {
     }
 }
 
-/// Finds what a program attaches to by its section. Linux before 6.0 does not report it.
+/// Finds, by its section, what a program attaches to. Linux before 6.0 does not report it.
 fn find_hook(of: ProgRef<'_>) -> os::Result<u32> {
     let section = of.section().to_bytes_with_nul();
     let refused = os::Errno(libc::EINVAL);

@@ -98,7 +98,7 @@ impl Value {
         }
     }
 
-    /// The value as an argument: a pointer to the stack of the caller is not one to that of the callee.
+    /// The value as an argument: a pointer to the caller's stack is not a pointer to the callee's stack.
     pub fn as_argument(self) -> Value {
         match self {
             Value::Stack(_) => Value::Own,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::compile::clang::Tools;
 use crate::toolchain::{bpf_headers, clang};
 
-/// The files that belong to the program: all but those in system directories and in the cache, and libbpf's.
+/// The files that belong to the program: all files except those in system directories, those in the cache,
+/// and libbpf's headers.
 pub struct OwnFiles {
     foreign_dirs: Vec<PathBuf>,
 }
