@@ -18,7 +18,7 @@ pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
 }
 
 pub fn lives(built: &Built, report: &mut Report) -> Result<()> {
-    report.part("Leaks after many times open, attach, close");
+    report.part("Leaks after many cycles of open, attach and close");
     live(built, "at a raw tracepoint", 10_000, &built.raw.package, report)?;
     live(built, "at tracepoints", 300, &package("bootstrap"), report)
 }
@@ -46,8 +46,8 @@ fn go_events(built: &Built, report: &mut Report) -> Result<()> {
     go.args(["test", "-run", "^$", "-bench", "Read|Batch|Poll", "-count", "5"]);
     let text = output(go.env("EUNOMIA_FIGURES_PACKAGE", &built.signal().package))?;
     for (name, shown, least) in [
-        ("BenchmarkRead", "Go `Read` into a buffer, each record looked at", Some(5.0)),
-        ("BenchmarkBatch", "Go `PollBatch`, each record looked at", None),
+        ("BenchmarkRead", "Go `Read` into a buffer, visiting each record", Some(5.0)),
+        ("BenchmarkBatch", "Go `PollBatch`, visiting each record", None),
         ("BenchmarkPoll", "Go `Poll`, a callback each, raw", None),
     ] {
         let nanoseconds = |line: &str| line.split_whitespace().nth(2)?.parse::<f64>().ok();

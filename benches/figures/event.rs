@@ -20,7 +20,7 @@ pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
     report.part("An event, from the ring buffer to a callback in C");
     fields(built, report)?;
     lengths(built, report)?;
-    report.part("An event of five members in other ways");
+    report.part("An event of five members, received by other methods");
     libbpf_rs(built, report)?;
     cpp(built, report)?;
     guests(built, report)
