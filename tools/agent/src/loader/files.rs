@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(open(allowed.join("sub/a")), Ok(()));
         for path in [other.join("file"), all.path().join("allowed2"), allowed.clone()] {
             assert!(
-                open(path.clone()).unwrap_err().starts_with("refused by sink_folders of the policy"),
+                open(path.clone()).unwrap_err().starts_with("refused by rule sink_folders of the policy"),
                 "{path:?}"
             );
         }

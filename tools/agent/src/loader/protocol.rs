@@ -237,7 +237,7 @@ impl Failure {
 
     /// The policy refuses a package by `rule`.
     pub fn refused(rule: &str, why: impl Display, hint: impl Display) -> Failure {
-        let (message, hint) = (format!("refused by {rule} of the policy: {why}"), hint.to_string());
+        let (message, hint) = (format!("refused by rule {rule} of the policy: {why}"), hint.to_string());
         Failure { status: REFUSED, message, hint, ..Failure::default() }
     }
 }

@@ -26,10 +26,10 @@ fn without_a_file_root_starts_all_and_others_what_is_signed() {
     let text = message(policy.check_source(Caller::Local, b"{}", None));
     assert_eq!(
         text,
-        "refused by callers of the policy: local callers may not start packages; start it as root over the unix socket, or set callers.local in /etc/eunomia/policy.toml"
+        "refused by rule callers of the policy: local callers may not start packages; start it as root over the unix socket, or set callers.local in /etc/eunomia/policy.toml"
     );
     let text = message(policy.check_source(Caller::Network, b"{}", None));
-    assert!(text.starts_with("refused by callers of the policy: network callers may start signed packages only, and this one is not signed"), "{text}");
+    assert!(text.starts_with("refused by rule callers of the policy: network callers may start signed packages only, and this one is not signed"), "{text}");
     assert!(text.contains("set callers.network = \"any\""), "{text}");
 }
 
@@ -69,12 +69,11 @@ fn programs_do_only_what_is_listed() {
     let text = message(check(judged(6, &[5], &[])));
     assert_eq!(
         text,
-        "refused by program_types of the policy: the program \"prog\" is of the type \"xdp\"; if that is intended, add \"xdp\" to program_types in /etc/eunomia/policy.toml"
+        "refused by rule program_types of the policy: the program \"prog\" is of the type \"xdp\"; if that is intended, add \"xdp\" to program_types in /etc/eunomia/policy.toml"
     );
-    assert!(
-        message(check(judged(2, &[36], &[])))
-            .contains("refused by calls of the policy: the program \"prog\" calls \"bpf_probe_write_user\"")
-    );
+    assert!(message(check(judged(2, &[36], &[]))).contains(
+        "refused by rule calls of the policy: the program \"prog\" calls \"bpf_probe_write_user\""
+    ));
     assert!(
         message(check(judged(2, &[], &["sends signals to processes"])))
             .contains("add \"sends signals to processes\" to effects")
@@ -109,7 +108,7 @@ fn only_packages_below_a_source_are_downloaded() {
         "",
     ] {
         assert!(
-            message(policy.check_location(source)).starts_with("refused by sources of the policy"),
+            message(policy.check_location(source)).starts_with("refused by rule sources of the policy"),
             "{source}"
         );
     }
@@ -129,14 +128,14 @@ fn tasks_and_their_memory_are_limited() {
     assert_eq!(policy.check_count(1), Ok(()));
     assert!(
         message(policy.check_count(2))
-            .contains("refused by tasks of the policy: 2 tasks run already; stop one, or raise tasks")
+            .contains("refused by rule tasks of the policy: 2 tasks run already; stop one, or raise tasks")
     );
     let mib = |mib: u64| mib << 20;
     assert_eq!((policy.memory(0), policy.memory(mib(3))), (Ok(mib(4)), Ok(mib(3))));
-    assert!(message(policy.memory(mib(6))).contains("refused by total_memory_mib"));
+    assert!(message(policy.memory(mib(6))).contains("refused by rule total_memory_mib"));
     assert_eq!(policy.check_memory(mib(4), mib(2)), Ok(()));
-    assert!(message(policy.check_memory(mib(4) + 1, 0)).contains("refused by memory_mib"));
-    assert!(message(policy.check_memory(mib(4), mib(3))).contains("refused by total_memory_mib"));
+    assert!(message(policy.check_memory(mib(4) + 1, 0)).contains("refused by rule memory_mib"));
+    assert!(message(policy.check_memory(mib(4), mib(3))).contains("refused by rule total_memory_mib"));
     assert_eq!(super::tests::policy("").memory(u64::MAX), Ok(0));
 }
 

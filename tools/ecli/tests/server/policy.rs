@@ -34,7 +34,7 @@ fn the_network_starts_what_is_signed() {
     let endpoint = format!("http://{}", server.address.as_ref().unwrap());
     let start = |path: &str| run(&["client", "-e", &endpoint, "start", path]);
     let ran = start(&path);
-    assert!(ran.code == Some(4) && ran.err.contains("refused by callers of the policy: network callers may start signed packages only, and this one is not signed"), "{}", ran.err);
+    assert!(ran.code == Some(4) && ran.err.contains("refused by rule callers of the policy: network callers may start signed packages only, and this one is not signed"), "{}", ran.err);
     assert!(
         ran.err.contains(&format!("set callers.network = \"any\" in {policy}"))
             || ran.err.contains("set callers.network = \"any\" there"),
@@ -77,13 +77,13 @@ int on_exec(void *ctx) { bpf_send_signal(0); return 0; }
     let (_policy, path) = policy("program_types = [\"tracing\"]\neffects = []\ntasks = 1\nmemory_mib = 1\n");
     let server = Server::start(&["--policy", &path, "--audit", &log]);
     let text = refused(&server, &["start", &killer]);
-    assert!(text.contains("refused by effects of the policy: the program \"on_exec\" has the effect \"sends signals to processes\"; if that is intended, add \"sends signals to processes\" to effects in "), "{text}");
+    assert!(text.contains("refused by rule effects of the policy: the program \"on_exec\" has the effect \"sends signals to processes\"; if that is intended, add \"sends signals to processes\" to effects in "), "{text}");
     let text = refused(&server, &["start", &package("opensnoop")]);
-    assert!(text.contains("refused by program_types of the policy"), "{text}");
+    assert!(text.contains("refused by rule program_types of the policy"), "{text}");
     // The ring buffer of this one has 1 MiB.
     let (_one, one) = counted(1);
     let text = refused(&server, &["start", &one]);
-    assert!(text.contains("refused by memory_mib of the policy"), "{text}");
+    assert!(text.contains("refused by rule memory_mib of the policy"), "{text}");
     fs::write(&path, "effects = []\ntasks = 1\nmemory_mib = 16\ntotal_memory_mib = 16\n").unwrap();
     let reloaded = |text: &str| {
         support::signal(&server.child, Signal::HUP);
@@ -94,16 +94,16 @@ int on_exec(void *ctx) { bpf_send_signal(0); return 0; }
     let id = id.trim();
     let number: u64 = id.parse().unwrap();
     let text = refused(&server, &["start", &package("bootstrap")]);
-    assert!(text.contains("refused by tasks of the policy: 1 tasks run already"), "{text}");
+    assert!(text.contains("refused by rule tasks of the policy: 1 tasks run already"), "{text}");
     // A replace may not load what a start may not load; the task keeps running.
     let text = refused(&server, &["update", id, &killer]);
-    assert!(text.contains("refused by effects of the policy"), "{text}");
+    assert!(text.contains("refused by rule effects of the policy"), "{text}");
     assert!(server.ok(&["list"]).ends_with(" Running\n"));
     // A broken file keeps the rules in force.
     fs::write(&path, "tasks = \"many\"\n").unwrap();
     reloaded("server: the settings stay as they were: ");
     assert!(server.log().contains("policy.toml: line 1: invalid type: string \"many\""), "{}", server.log());
-    assert!(refused(&server, &["update", id, &killer]).contains("refused by effects"));
+    assert!(refused(&server, &["update", id, &killer]).contains("refused by rule effects"));
     server.ok(&["stop", id]);
     let lines = lines(&log);
     let found = |from: &str, action: &str, result: &str| {
@@ -119,13 +119,13 @@ int on_exec(void *ctx) { bpf_send_signal(0); return 0; }
     assert_eq!(allowed["who"], "user 0: POST /v1/tasks");
     assert!(allowed["digest"].as_str().unwrap().starts_with("sha256:") && allowed["task"] == number);
     assert_eq!(
-        found("loader", "load", "refused by effects")["effects"],
+        found("loader", "load", "refused by rule effects")["effects"],
         json!(["sends signals to processes"])
     );
     let who = format!("user 0: PUT /v1/tasks/{id}/package");
-    assert_eq!(found("loader", "replace", "refused by effects")["who"], who);
+    assert_eq!(found("loader", "replace", "refused by rule effects")["who"], who);
     assert_eq!(found("loader", "unload", "")["task"], number);
-    assert_eq!(found("server", "", "refused by tasks")["status"], 403);
+    assert_eq!(found("server", "", "refused by rule tasks")["status"], 403);
     assert!(
         lines
             .iter()
@@ -176,7 +176,7 @@ int on_call(void *ctx) {{ return 0; }}
     ] {
         let text = start(target);
         assert!(
-            text.contains("refused by uprobe_folders of the policy") && text.contains(why),
+            text.contains("refused by rule uprobe_folders of the policy") && text.contains(why),
             "{target}: {text}"
         );
     }
@@ -275,7 +275,7 @@ fn a_plan_is_judged_like_a_start() {
     let server = Server::start(&["--policy", &path]);
     let (_folder, one) = counted(1);
     let text = refused(&server, &["plan", &one]);
-    assert!(text.contains("refused by memory_mib of the policy"), "{text}");
+    assert!(text.contains("refused by rule memory_mib of the policy"), "{text}");
 }
 
 #[test]

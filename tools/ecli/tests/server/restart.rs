@@ -124,7 +124,7 @@ fn a_task_that_has_failed_is_started_again_if_it_says_so() {
     let server = Server::start_in(server.crash(), &["--policy", &path]);
     assert_eq!(server.ok(&["list"]), "1 a Failed\n2 b Failed\n");
     let messages = || server.ok(&["messages", "1"]);
-    let refused = "attempt 1 to start it again: refused by program_types of the policy";
+    let refused = "attempt 1 to start it again: refused by rule program_types of the policy";
     wait_for("an attempt", || messages().contains(refused));
     assert_eq!(server.ok(&["list"]), "1 a Failed\n2 b Failed\n");
     fs::write(&path, "").unwrap();

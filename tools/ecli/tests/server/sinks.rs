@@ -67,7 +67,7 @@ fn a_file_has_each_event_once_over_full_files_and_killed_servers() {
     assert!(error["message"].as_str().unwrap().ends_with("another task writes it"), "{error}");
     let (code, error) = server.request("POST", "/v1/tasks", &body("b", "/var/lib/a"));
     assert!(
-        code == 403 && error["message"].as_str().unwrap().starts_with("refused by sink_folders"),
+        code == 403 && error["message"].as_str().unwrap().starts_with("refused by rule sink_folders"),
         "{error}"
     );
     drop(activity);

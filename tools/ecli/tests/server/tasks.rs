@@ -351,7 +351,7 @@ fn the_server_downloads_what_the_policy_allows() {
     };
     for source in [format!("{base}/other/x.json"), format!("{base}/tools/../x.json"), "/etc/passwd".into()] {
         let (code, text) = refused(&source);
-        assert!(code == 403 && text.starts_with("refused by sources of the policy"), "{code} {text}");
+        assert!(code == 403 && text.starts_with("refused by rule sources of the policy"), "{code} {text}");
     }
     drop(listener);
     let (code, text) = refused(&format!("{base}/tools/x.json"));
@@ -360,6 +360,6 @@ fn the_server_downloads_what_the_policy_allows() {
     let (code, error) = without.request("POST", "/v1/tasks", &json!({"source": "https://a.example/x"}));
     assert_eq!(
         (code, &error["message"]),
-        (403, &json!("refused by sources of the policy: the server downloads nothing"))
+        (403, &json!("refused by rule sources of the policy: the server downloads nothing"))
     );
 }
