@@ -870,7 +870,7 @@ fn a_kept_version_runs_again_without_a_load() {
     let [few, many] = [RAW_TP.to_owned(), [RAW_TP, MORE].concat()];
     let [few, many] =
         [(1, few), (2, many)].map(|(version, programs)| support::package(&source(version, "", &programs)));
-    // One more hook in the new version, then one less.
+    // The new version has one hook more, then one less.
     for (old, new, counts) in [(&few, &many, [1, 2]), (&many, &few, [2, 1])] {
         let vm = attached(old, true);
         let id = |name: &str| vm.prog_find(name).expect("the program").id;

@@ -232,7 +232,7 @@ fn libbpf_finds_hooks_where_its_section_handlers_are_left_in_place() {
         assert_eq!(load(section, arguments, true), (true, Ok(())), "{section}");
     }
     if !support::uses_libbpf_sections() {
-        // A vm without the option registers the handlers of the library. One with it still works.
+        // A vm without the option registers the handlers of the library. A vm with the option still works.
         for libbpf_sections in [false, true] {
             for (section, arguments) in HOOKS {
                 let expected = (libbpf_sections, Ok(()));

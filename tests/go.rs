@@ -1,5 +1,6 @@
-//! The Go binding with the release build of the library. Its own tests run natively, with the race detector, with the
-//! strictest pointer checks and constant garbage collection, and linked statically. Its README's program runs from a prefix.
+//! The Go binding with the release build of the library. The tests of the binding run natively, with the race detector, with the
+//! strictest pointer checks and constant garbage collection, and linked statically. The program in its README runs with a library
+//! installed in a directory.
 
 #[path = "conformance/packages.rs"]
 mod packages;
@@ -50,7 +51,7 @@ fn a_static_program_needs_no_library() {
     output(tests.args(["-test.run", "Events|Guest|Context"]));
 }
 
-/// A go command in the directory of the binding, with library and header in a prefix.
+/// A go command in the directory of the binding, with library and header installed in a directory.
 fn go(args: &[&str]) -> Command {
     let mut command = Command::new("go");
     command.args(args).current_dir(format!("{ROOT}/bindings/go"));

@@ -1,4 +1,4 @@
-//! The benchmarks of libeunomia, each beside its competitor: plain libbpf of the same version, libbpf-rs, bpftrace,
+//! The benchmarks of libeunomia, each next to its competitor: plain libbpf of the same version, libbpf-rs, bpftrace,
 //! clang, or hand-written C. `make bench` builds and runs this, which writes docs/benchmarks.md;
 //! docs/performance.md describes the method. `make bench ROWS=NAME` runs one part and writes nothing.
 //!

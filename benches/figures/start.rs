@@ -32,10 +32,10 @@ fn example(built: &Built, name: &str, report: &mut Report) -> Result<()> {
     let mut programs = [load(built, &object(name)), load(built, &package(name)), libbpf_rs];
     let figures = medians(&mut programs)?;
     for (column, what, most) in [
-        (1, "the first, attached", None),
-        (3, "another, attached", None),
-        (0, "the first, loaded", None),
-        (2, "another, loaded", Some(0.4)),
+        (1, "first package, attached", None),
+        (3, "later package, attached", None),
+        (0, "first package, loaded", None),
+        (2, "later package, loaded", Some(0.4)),
     ] {
         let name = format!("{name}, {what}");
         let [libbpf, ours, libbpf_rs] = [0, 1, 2].map(|program| figures[program][column]);

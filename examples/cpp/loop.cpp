@@ -1,4 +1,4 @@
-// Handles events in the host's own event loop, beside its other work, until SIGINT or SIGTERM.
+// Handles events in the host's own event loop, alongside its other work, until SIGINT or SIGTERM.
 // usage: loop PACKAGE.json
 #include <csignal>
 #include <eunomia.hpp>

@@ -1,4 +1,4 @@
-"""Handles events in an asyncio program, beside its other work, until SIGINT or SIGTERM.
+"""Handles events in an asyncio program, alongside its other work, until SIGINT or SIGTERM.
 
 usage: loop.py PACKAGE
 """

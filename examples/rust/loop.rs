@@ -1,4 +1,4 @@
-//! Handles events in the host's own event loop, beside its other work, until Ctrl-C.
+//! Handles events in the host's own event loop, alongside its other work, until Ctrl-C.
 //!
 //! usage: loop PACKAGE
 

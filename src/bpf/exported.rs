@@ -196,7 +196,7 @@ impl FdRole {
     }
 }
 
-/// Returns a line that differs for different objects, with their hash FNV-1a. It detects mistakes, not attacks.
+/// Returns the line that identifies an object, by its FNV-1a hash. It detects mistakes, not attacks.
 fn identify(object: &[u8]) -> String {
     let hash = object
         .iter()

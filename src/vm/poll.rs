@@ -31,7 +31,7 @@ pub(super) enum Work<'a> {
 /// Delivers waiting events. Returns whether the call that delivers is done.
 type Deliver<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
 
-/// Which sources of events exist before a drain: a record that is kept, a queue.
+/// Whether the vm had a kept record, and a queue, before a drain.
 struct Before {
     pending: bool,
     queue: bool,

@@ -234,7 +234,8 @@ impl Guests {
         Guests { modules, package_len, object_at: PACKAGE + package_len + 1, object_len: object.len() as u32 }
     }
 
-    /// Returns an argument of the kind `letter`. One in `edges_in` is a boundary value or an arbitrary number.
+    /// Returns an argument of the kind `letter`. On average, one of `edges_in` arguments is a boundary value or an arbitrary
+    /// number.
     fn value(&self, letter: char, edges_in: usize, random: &mut impl Choices) -> u64 {
         let edges = [
             0,

@@ -1,4 +1,4 @@
-// Handles events in a program with its own event loop on epoll, beside a timer, until Ctrl-C. Most Go
+// Handles events in a program with its own event loop on epoll, together with a timer, until Ctrl-C. Most Go
 // programs would rather start a goroutine with VM.Run, as "several" does.
 //
 // usage: loop PACKAGE

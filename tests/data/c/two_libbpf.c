@@ -1,4 +1,4 @@
-// A host that links a libbpf of its own beside the one inside the library. Both must work.
+// A host that links a libbpf of its own in addition to the one inside the library. Both must work.
 // usage: two_libbpf OBJECT PACKAGE   Prints both versions.
 #include <eunomia.h>
 

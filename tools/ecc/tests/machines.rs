@@ -14,7 +14,7 @@ const X86: &str =
 const ARM64: &str = "struct user_pt_regs { unsigned long long regs[31], sp, pc, pstate; };\nstruct pt_regs { struct user_pt_regs user_regs; };";
 const RISCV: &str = "struct user_regs_struct { unsigned long pc, ra, sp, gp, tp, t0, t1, t2, s0, s1, a0, a1, a2; };\nstruct pt_regs { unsigned long epc; };";
 
-/// The types that libbpf's headers need from every kernel.
+/// The types that libbpf's headers need from the vmlinux.h of every architecture.
 const BASE: &str = "typedef unsigned char __u8; typedef unsigned short __u16; typedef unsigned int __u32;
 typedef unsigned long long __u64; typedef short __s16; typedef int __s32; typedef long long __s64; typedef __u16 __be16;
 typedef __u32 __be32; typedef __u32 __wsum;

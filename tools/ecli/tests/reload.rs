@@ -100,7 +100,7 @@ impl Running {
         });
         let started = Running { process: Process(child), lines };
         wait_for("the thread that reloads", || started.thread("reload").is_some());
-        // After this thread, signals are handled.
+        // Signals are handled when this thread runs.
         wait_for("the thread that handles signals", || started.thread("signals").is_some());
         started
     }

@@ -141,7 +141,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Defines an event type. One without a tag gets the name of its typedef.
+    /// Defines an event type. A struct without a tag gets the name of its typedef.
     fn define_event(&mut self, ty: &Type, name: &str) -> Result<()> {
         if is_named(ty) || name.is_empty() {
             return self.define(ty);

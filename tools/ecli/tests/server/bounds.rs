@@ -356,7 +356,7 @@ fn the_next_version_takes_over_the_tasks() {
     wait_for("an event", || {
         server.events("1").iter().any(|event| event["comm"] == "marker" && event["version"] == 2)
     });
-    // The new version ends the old loader, and its own one runs the same tasks.
+    // The new version ends the old loader. Its own loader runs the same tasks.
     let folder = server.kill();
     let paths = ["socket", "state"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
     let ran = run(&["server", "--uninstall", "--socket", &paths[0], "--state", &paths[1]]);
