@@ -21,7 +21,7 @@ static void start(const char *path, int package);
 // Waits for events and consumes them.
 static void drain(void);
 
-// Nanoseconds per event, if every package has that many.
+// Nanoseconds per event in a round in which every package has `events` events.
 static double round_ns(int events) {
     uint64_t all = (uint64_t)events * packages;
     double begin;

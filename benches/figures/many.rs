@@ -25,9 +25,9 @@ pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
         all.push(runs.map(|runs| columns(&runs)));
     }
     let what = [
-        ("to start it, the only one", "to start one more", "ms"),
-        ("an event, a thousand in a row", "an event, when each has a thousand", "ns"),
-        ("an event, alone", "an event, when each has one", "ns"),
+        ("time to start the package", "time to start one more package", "ms"),
+        ("time per event, a thousand in a row", "time per event, a thousand from each package", "ns"),
+        ("time of a single event", "time per event, one from each package", "ns"),
         ("resident memory", "resident memory", "kB"),
     ];
     for (column, (of_one, of_many, unit)) in what.into_iter().enumerate() {

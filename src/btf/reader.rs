@@ -11,7 +11,7 @@ pub(crate) const HEADER_LEN: usize = 24;
 /// The kernel's limits: `BTF_MAX_TYPE`, and `KSYM_NAME_LEN` without the NUL.
 const MAX_TYPES: u32 = 0xf_ffff;
 const MAX_NAME: usize = 511;
-/// Maximum number of bytes of memory per byte of the section, while the lists grow.
+/// Maximum memory that reading needs, in bytes per byte of the section: the lists are copied while they grow.
 const MAX_GROWTH: usize = 10;
 
 /// The kinds of types, in the order of their numbers in the format.

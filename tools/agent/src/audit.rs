@@ -44,7 +44,7 @@ impl Audit {
         for (name, value) in members {
             object.entry(name).or_insert(value);
         }
-        // One call, so that lines do not mix.
+        // A single write, so that lines of several writers do not mix.
         file.write_all(format!("{}\n", Value::Object(object)).as_bytes())?;
         if is_safe { file.sync_data() } else { Ok(()) }
     }

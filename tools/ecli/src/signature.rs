@@ -16,7 +16,7 @@ use minisign::{KeyPair, SecretKey, SecretKeyBox};
 use crate::error::{Code, Failure, Result, say};
 use crate::files::read_text;
 
-/// Appended to the name of a program for the name of its signature.
+/// The suffix of a signature's file name, after the name of the program.
 pub const SIGNATURE_SUFFIX: &str = ".minisig";
 
 /// The trusted keys.

@@ -102,7 +102,7 @@ impl State {
         State { registers, slots: [Slot::Foreign; SLOTS] }
     }
 
-    /// Merges the state of another path. Returns whether this changed it.
+    /// Merges the state of another path. Returns whether this state has changed.
     fn join(&mut self, other: &State) -> bool {
         let before = self.clone();
         for (mine, others) in self.registers.iter_mut().zip(&other.registers) {

@@ -240,7 +240,7 @@ fn writes_to_memory_of_its_own_are_harmless() {
         ("storage of a socket", vec![call(107), write(0)]),
     ] {
         let found = effects(XDP, &[&instructions[..], &end].concat());
-        // The map of a variable is referred to by its number here.
+        // These programs refer to the map of a variable by its id, which is a finding of its own.
         let found: Vec<_> = found.iter().filter(|effect| !effect.contains("by its id")).collect();
         assert!(found.is_empty(), "{what}: {found:?}");
     }

@@ -254,8 +254,9 @@ impl<'a, 'd> Program<'a, 'd> {
         found
     }
 
-    /// The type of a pointer that is merged with the address where paths join. Debug information loses variables there.
-    /// Only used if the function has no pointers to other types of this size.
+    /// Where two paths join, the address may be merged with a pointer whose type is known: returns that type.
+    /// Debug information loses variables there. Only used if the function has no pointers to other types of
+    /// this size.
     fn merge_evidence(&self, origin: &Origin, size: Option<u32>) -> Vec<Evidence> {
         let Atom::Address(base @ Base::Instruction(_), Some(0)) = &origin.atom else { return Vec::new() };
         let function = &self.functions[origin.function];

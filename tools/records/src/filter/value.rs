@@ -107,7 +107,8 @@ fn encoded(ty: &Type, text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Parses `ADDRESS` or `ADDRESS/BITS` for a field of 4 or 16 bytes. In 16 bytes, an IPv4 address is a mapped one.
+/// Parses `ADDRESS` or `ADDRESS/BITS` for a field of 4 or 16 bytes. A field of 16 bytes has IPv4 addresses in
+/// their IPv6-mapped form.
 fn network(size: usize, text: &str) -> Option<Value> {
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits.parse::<u32>().ok()?)),
