@@ -171,10 +171,11 @@ impl<F: Flag, E: Event> Request<F, E> {
         &self.event
     }
 
-    /// Makes the request.
+    /// Makes the request. The event is first: whoever finds the flag set can take both, so a thread that never waits
+    /// reports the request, too.
     pub fn ask(&self) {
-        self.asked.set(true);
         self.event.signal();
+        self.asked.set(true);
     }
 
     /// Returns whether the request has been made.
@@ -182,8 +183,7 @@ impl<F: Flag, E: Event> Request<F, E> {
         self.asked.get()
     }
 
-    /// Takes the request, to report it. A request is reported only when its signal has arrived. A request that is made
-    /// between the two steps, the flag and the event, is reported together with the first one.
+    /// Takes the request, to report it. A flag without the event is that of a request that was already reported.
     #[inline(always)]
     pub fn take(&self) -> bool {
         // Reading is cheaper than exchanging, and mostly there is no request.

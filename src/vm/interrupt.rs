@@ -97,7 +97,7 @@ impl Interrupt {
         Ok(Interrupt { request, paused, claim: Claim::default(), poller: AtomicUsize::new(0), peeking })
     }
 
-    /// Requests a stop. Async-signal-safe: an atomic store and one `write`.
+    /// Requests a stop. Async-signal-safe: one `write` and an atomic store.
     pub fn ask(&self) {
         self.request.ask();
     }
