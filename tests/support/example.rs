@@ -1,6 +1,7 @@
 //! Runs host programs until they have printed the expected lines, and then ends them.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -22,6 +23,14 @@ pub fn prints_until_interrupted(command: &mut Command, wanted: &[&str]) {
 }
 
 fn watch(command: &mut Command, wanted: &[&str], end: impl Fn(&Child)) {
+    // A shell that runs the tests in the background ignores the signal.
+    // SAFETY: `signal` is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        });
+    }
     let mut host = command.stdout(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let lines = lines(&mut host);
     let missing = wait(&lines, wanted);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 import eunomia
 
 PACKAGES = Path(os.environ["EUNOMIA_TEST_PACKAGES"])
+
+# A shell that runs the tests in the background ignores the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def running(package: str = "calls.json", **options: Any) -> eunomia.VM:
