@@ -83,7 +83,7 @@ lint: setup-lint ## check formatting, compiler warnings, the architecture rules 
 	cd bindings/go && $(GO) vet .
 	cd examples/go && $(GO) vet ./...
 	cd tests/conformance/go && $(GO) vet .
-	cargo test --test architecture --test language
+	cargo test --workspace --features eunomia/channel --test architecture --test language
 
 fmt: setup-lint ## format Rust, C, Python and Go
 	cargo fmt --all

@@ -11,7 +11,6 @@ work=$PWD/target/fuzz
 export FUZZ_PACKAGES=$work/packages
 mkdir -p "$work"
 
-
 # Coverage for libFuzzer, and the address sanitizer. A stable compiler accepts the latter only
 # with RUSTC_BOOTSTRAP.
 export RUSTC_BOOTSTRAP=1
@@ -35,7 +34,7 @@ done
 exec clang -g1 -fsanitize=address -fsanitize-coverage=inline-8bit-counters,pc-table,trace-cmp "$@"
 END
 chmod +x "$work/cc"
-RUSTFLAGS="${sancov//$'\n'/ } -Zsanitizer=address -Ccodegen-units=1" CC=$work/cc cargo build --release \
+RUSTFLAGS="${sancov//$'\n'/ } -Zsanitizer=address" CC=$work/cc cargo build --release \
     --manifest-path tests/fuzz/Cargo.toml --target "$host" --target-dir "$work"
 for program in calls getpgid; do
     target/debug/ecc "tests/data/bpf/$program.bpf.c" -o "$FUZZ_PACKAGES/$program" >"$work/ecc.log" 2>&1 || { cat "$work/ecc.log"; exit 1; }
@@ -45,13 +44,10 @@ targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(basename -s .rs tests/fuzz/targets/*.rs)
 # The targets check for leaks of kernel objects themselves. WAMR and libbpf keep memory for reuse.
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
-passed=0
-failed=0
-for target in "${targets[@]}"; do
-    program=$work/$host/release/$target
-    log=$work/$target.log
+# fuzz TARGET: fuzzes one target and fails if something was found.
+fuzz() {
+    local target=$1 program=$work/$host/release/$1 log=$work/$1.log runs=0 edges=0
     mkdir -p "$work/corpus/$target" "$work/found"
-    runs=0 edges=0
     if "$program" "$work/corpus/$target" "tests/fuzz/seeds/$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 \
         -max_len=16384 -print_final_stats=1 -artifact_prefix="$work/found/$target-" >"$log" 2>&1; then
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
@@ -62,11 +58,22 @@ for target in "${targets[@]}"; do
     fi
     printf '%-8s %10d executions, %6d edges\n' "$target" "$runs" "${edges:-0}"
     # A program without coverage is fuzzed blindly, and one without the sanitizer misses memory errors that do not crash.
-    if [ "${edges:-0}" -gt 500 ] && nm "$program" | grep ' [TW] __asan_init$' >/dev/null; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-    fi
+    [ "${edges:-0}" -gt 500 ] && nm "$program" | grep ' [TW] __asan_init$' >/dev/null
+}
+
+# As many at a time as there are processors.
+processes=()
+for target in "${targets[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do
+        sleep 0.1
+    done
+    fuzz "$target" &
+    processes+=($!)
 done
+passed=0
+for process in "${processes[@]}"; do
+    ! wait "$process" || passed=$((passed + 1))
+done
+failed=$((${#targets[@]} - passed))
 echo "test result: $([ $failed -eq 0 ] && echo ok || echo FAILED). $passed passed; $failed failed; 0 ignored; of the fuzz targets"
 [ $failed -eq 0 ]

@@ -24,7 +24,9 @@ END
 # tests_of BINARY PREFIX: prints the names of its tests that begin with PREFIX.
 tests_of() { "$1" --list --format terse | sed -n "s/^\(\(.*::\)\?$2.*\): test\$/\1/p"; }
 
-binaries=$(cargo test --features own-libbpf --test '*' --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+# The same build as in `make test`. Only the library has tests for other kernels.
+binaries=$(cargo test --workspace --features eunomia/channel --test '*' --no-run --message-format=json |
+    grep -F "\"manifest_path\":\"$PWD/Cargo.toml\"" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
 if [ "$kernel" = running ]; then
     : >"$console"
