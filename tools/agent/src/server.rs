@@ -72,12 +72,13 @@ pub fn run(config: &Config, command: Command, fetch: Command) -> Result<(), Stri
         let _context = runtime.enter();
         listen(config, tls.as_ref())?
     };
-    let manager = Manager::connect().map_err(|error| format!("the service manager: {error}"))?;
+    let manager =
+        Manager::connect().map_err(|error| format!("cannot connect to the service manager: {error}"))?;
     make_folder_of(&config.loader)?;
     // The loader reads the policy itself. Reading it here finds mistakes before the loader is started.
     let policy = Policy::load(config.settings.policy.as_deref())?;
-    let fetcher =
-        Fetcher::start(&policy, fetch).map_err(|error| format!("the process for downloads: {error}"))?;
+    let fetcher = Fetcher::start(&policy, fetch)
+        .map_err(|error| format!("cannot start the process for downloads: {error}"))?;
     let client = Client::connect(&config.loader, config.settings.clone(), command)?;
     client.reload()?;
     let tokens = config.tokens.as_deref().map(std::fs::canonicalize).transpose();
@@ -256,7 +257,10 @@ fn check(config: &Config) -> Result<(), String> {
 fn listen(config: &Config, tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
     if let Some(socket) = given_socket() {
-        listeners.push(given(socket).map_err(|error| format!("the socket of the service manager: {error}"))?);
+        listeners.push(
+            given(socket)
+                .map_err(|error| format!("cannot use the socket of the service manager: {error}"))?,
+        );
         say!("server: the socket of the service manager");
     } else if let Some(path) = &config.socket {
         make_folder_of(path)?;

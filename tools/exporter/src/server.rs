@@ -44,7 +44,8 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), String> {
     let file = File::read(&options.config)?;
     let auth = Auth::new(options.tokens.clone(), options.is_open)?;
-    let manager = Manager::connect().map_err(|error| format!("the service manager: {error}"))?;
+    let manager =
+        Manager::connect().map_err(|error| format!("cannot connect to the service manager: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
