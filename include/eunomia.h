@@ -243,12 +243,12 @@ typedef enum eunomia_replace_flag {
   // Keep the values of variables in .data and .bss, if the section has the same variables in both
   // versions.
   EUNOMIA_REPLACE_CARRY_DATA = 64,
-  // Where programs cannot be swapped exactly, attach the new ones before the old ones are detached, so
-  // that both handle some events. Several programs on XDP, tcx and cgroups are swapped one by one. If
-  // there are programs of the first kind, EUNOMIA_REPLACE_KEEP_OLD is refused.
+  // Where programs cannot be swapped exactly, attach the new ones before the old ones are detached,
+  // so that both handle some events. If there are such programs, EUNOMIA_REPLACE_KEEP_OLD is refused.
+  // Several programs on XDP, tcx and cgroups are swapped one by one.
   EUNOMIA_REPLACE_ALLOW_OVERLAP = 128,
-  // The same, but detach the old ones before the new ones are attached, so that some events are lost.
-  // EUNOMIA_REPLACE_ALLOW_OVERLAP takes precedence.
+  // Like EUNOMIA_REPLACE_ALLOW_OVERLAP, which takes precedence, but detach the old programs before
+  // the new ones are attached, so that some events are lost.
   EUNOMIA_REPLACE_ALLOW_GAP = 256,
 } eunomia_replace_flag;
 
@@ -500,8 +500,8 @@ typedef struct eunomia_stats {
   uint64_t run_count;
   // Total run time of all programs in nanoseconds. 0 unless that sysctl is on.
   uint64_t run_ns;
-  // How complete lost_kernel is: the eunomia_lost_known of the source that is counted the least
-  // completely.
+  // How complete lost_kernel is: an eunomia_lost_known. The source whose count is the least complete
+  // decides.
   uint32_t lost_known;
   // Reserved, always 0.
   uint32_t reserved;
@@ -607,8 +607,8 @@ typedef struct eunomia_source_info {
   uint64_t events;
   // Records of this source dropped by the kernel.
   uint64_t lost;
-  // An eunomia_lost_known for lost. Always EUNOMIA_LOST_NOT_COUNTED for ring buffers, whose drops
-  // are counted only in total; see eunomia_stats.lost_kernel.
+  // How complete lost is: an eunomia_lost_known. Always EUNOMIA_LOST_NOT_COUNTED for ring buffers,
+  // whose drops are counted only in total; see eunomia_stats.lost_kernel.
   uint32_t lost_known;
   // Reserved, always 0.
   uint32_t reserved1;
@@ -951,7 +951,7 @@ int eunomia_args_help(struct eunomia_vm *vm, const char **out);
 //   callback    called for each event, in this thread
 //   arg         first argument of callback; may be NULL
 //
-// The call waits until there are events, delivers them, at most options.poll_budget, and returns.
+// The call waits until there are events, delivers at most options.poll_budget of them, and returns.
 // A signal does not end the wait. A sampled map delivers at each interval, so a loop "until poll
 // returns 0" ends only if timeout_ms is below the interval.
 //
@@ -966,7 +966,7 @@ int eunomia_poll(struct eunomia_vm *vm,
                  eunomia_event_fn callback,
                  void *arg);
 
-// Waits for events like eunomia_poll, and calls a function for each batch of raw records. This is the
+// Waits for events as eunomia_poll does, and calls a function for each batch of raw records. This is the
 // fastest way to receive many events.
 //
 //   timeout_ms  milliseconds to wait; 0 does not wait, a negative value waits without limit
@@ -1181,7 +1181,7 @@ int eunomia_group_poll(struct eunomia_group *group,
 //   group  may be NULL
 //
 // A stop ends a running eunomia_group_poll, or else the next one, with EUNOMIA_ERR_STOPPED. Several
-// stops before that have the effect of one. The vms are not stopped.
+// stops before that call ends have the effect of one. The vms are not stopped.
 void eunomia_group_stop(struct eunomia_group *group);
 
 // Returns a file descriptor for the host's event loop. Any thread, any time.
@@ -1364,22 +1364,23 @@ int eunomia_drained(struct eunomia_vm *vm);
 //                 all events of the old version
 //   or instead    abort, or rollback                      rollback
 //
-// The reader adopts a version before the loader flips. A reader reads maps and variables and gets events
-// in every way; calls that change the package return EUNOMIA_ERR_STATE. It needs no capability from Linux 6.0
-// on; before, map calls need CAP_BPF unless the sysctl kernel.unprivileged_bpf_disabled is 0.
+// The reader adopts a version before the loader flips. A reader reads maps and variables, and gets
+// events by every function that delivers them; calls that change the package return EUNOMIA_ERR_STATE.
+// It needs no capability from Linux 6.0 on. On older kernels, map calls need CAP_BPF unless the sysctl
+// kernel.unprivileged_bpf_disabled is 0.
 //
 // Copies descriptors of the package for another process. With the first export this vm stops reading:
 // eunomia_poll, eunomia_run, eunomia_read and similar calls, eunomia_queue_start and eunomia_replace
-// return EUNOMIA_ERR_STATE from then on. All other calls work as before. Another export is for another
-// reader that continues where the last one has ended; only one may read at a time.
+// return EUNOMIA_ERR_STATE from then on. All other calls work as before. A later export is for another
+// reader, which continues where the previous reader has stopped; only one may read at a time.
 //
 //   flags  bitmask of eunomia_export_flag
 //   out    receives the descriptors and their description
 //
 // The descriptors are the caller's: close them after they have been sent. They are close-on-exec. The
-// array that has their numbers and the description are valid until the next call on the vm. Keep the vm:
-// its end detaches the package, and programs can write to a perf buffer only as long as the process that
-// opened it has it mapped.
+// array that has their numbers and the description are valid until the next call on the vm. Keep the
+// vm: eunomia_destroy detaches the package, and programs can write to a perf buffer only as long as
+// the process that opened it has it mapped.
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_STATE   the package is not loaded, or is imported; the vm is in a group; there are events
@@ -1403,7 +1404,8 @@ int eunomia_export(struct eunomia_vm *vm,
 // Of the options of the vm, those for log, paths and polling apply. eunomia_destroy detaches nothing.
 //
 // Returns: EUNOMIA_OK or
-//   EUNOMIA_ERR_INVAL    the descriptors are of another package, not those of the description, or too few
+//   EUNOMIA_ERR_INVAL    the descriptors belong to another package, do not match the description, or
+//                        are too few
 //   EUNOMIA_ERR_PACKAGE  the package is malformed
 //   EUNOMIA_ERR_PERM     the kernel refuses access
 //   EUNOMIA_ERR_STATE    the vm has a package already
@@ -1722,6 +1724,8 @@ uint32_t eunomia_type_count(const struct eunomia_type *type);
 //   EUNOMIA_ERR_NOT_FOUND  index is out of range
 int eunomia_type_field(const struct eunomia_type *type, uint32_t index, struct eunomia_field *out);
 
+// ---- Test runs ----
+//
 // Runs a loaded program with input of the caller (BPF_PROG_TEST_RUN). The program need not be
 // attached. Its side effects are real: it changes maps and sends events.
 //

@@ -59,7 +59,8 @@ pub(super) unsafe fn optional_path(path: *const c_char) -> Option<PathBuf> {
 /// Returns the paths of a list that ends with a null pointer. A null list is empty.
 ///
 /// # Safety
-/// `list` is null, or points to pointers as for [`string`], the last of which is null.
+/// `list` is null, or points to an array that ends with a null pointer, and each other element is a C
+/// string as for [`string`].
 pub(super) unsafe fn paths(list: *const *const c_char) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     let mut next = list;

@@ -23,7 +23,7 @@ use crate::vm::{Batch, Event, Flow, Records, Stats};
 ///   callback    called for each event, in this thread
 ///   arg         first argument of callback; may be NULL
 ///
-/// The call waits until there are events, delivers them, at most options.poll_budget, and returns.
+/// The call waits until there are events, delivers at most options.poll_budget of them, and returns.
 /// A signal does not end the wait. A sampled map delivers at each interval, so a loop "until poll
 /// returns 0" ends only if timeout_ms is below the interval.
 ///
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn eunomia_poll(
     }
 }
 
-/// Waits for events like eunomia_poll, and calls a function for each batch of raw records. This is the
+/// Waits for events as eunomia_poll does, and calls a function for each batch of raw records. This is the
 /// fastest way to receive many events.
 ///
 ///   timeout_ms  milliseconds to wait; 0 does not wait, a negative value waits without limit

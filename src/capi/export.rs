@@ -29,22 +29,23 @@ use crate::vm::Exported;
 ///                 all events of the old version
 ///   or instead    abort, or rollback                      rollback
 ///
-/// The reader adopts a version before the loader flips. A reader reads maps and variables and gets events
-/// in every way; calls that change the package return EUNOMIA_ERR_STATE. It needs no capability from Linux 6.0
-/// on; before, map calls need CAP_BPF unless the sysctl kernel.unprivileged_bpf_disabled is 0.
+/// The reader adopts a version before the loader flips. A reader reads maps and variables, and gets
+/// events by every function that delivers them; calls that change the package return EUNOMIA_ERR_STATE.
+/// It needs no capability from Linux 6.0 on. On older kernels, map calls need CAP_BPF unless the sysctl
+/// kernel.unprivileged_bpf_disabled is 0.
 ///
 /// Copies descriptors of the package for another process. With the first export this vm stops reading:
 /// eunomia_poll, eunomia_run, eunomia_read and similar calls, eunomia_queue_start and eunomia_replace
-/// return EUNOMIA_ERR_STATE from then on. All other calls work as before. Another export is for another
-/// reader that continues where the last one has ended; only one may read at a time.
+/// return EUNOMIA_ERR_STATE from then on. All other calls work as before. A later export is for another
+/// reader, which continues where the previous reader has stopped; only one may read at a time.
 ///
 ///   flags  bitmask of eunomia_export_flag
 ///   out    receives the descriptors and their description
 ///
 /// The descriptors are the caller's: close them after they have been sent. They are close-on-exec. The
-/// array that has their numbers and the description are valid until the next call on the vm. Keep the vm:
-/// its end detaches the package, and programs can write to a perf buffer only as long as the process that
-/// opened it has it mapped.
+/// array that has their numbers and the description are valid until the next call on the vm. Keep the
+/// vm: eunomia_destroy detaches the package, and programs can write to a perf buffer only as long as
+/// the process that opened it has it mapped.
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_STATE   the package is not loaded, or is imported; the vm is in a group; there are events
@@ -80,7 +81,8 @@ pub unsafe extern "C" fn eunomia_export(
 /// Of the options of the vm, those for log, paths and polling apply. eunomia_destroy detaches nothing.
 ///
 /// Returns: EUNOMIA_OK or
-///   EUNOMIA_ERR_INVAL    the descriptors are of another package, not those of the description, or too few
+///   EUNOMIA_ERR_INVAL    the descriptors belong to another package, do not match the description, or
+///                        are too few
 ///   EUNOMIA_ERR_PACKAGE  the package is malformed
 ///   EUNOMIA_ERR_PERM     the kernel refuses access
 ///   EUNOMIA_ERR_STATE    the vm has a package already

@@ -154,7 +154,7 @@ fn poll(
 ///   group  may be NULL
 ///
 /// A stop ends a running eunomia_group_poll, or else the next one, with EUNOMIA_ERR_STOPPED. Several
-/// stops before that have the effect of one. The vms are not stopped.
+/// stops before that call ends have the effect of one. The vms are not stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_group_stop(group: *mut eunomia_group) {
     // SAFETY: the caller keeps the contract of the header. No guard here: this runs in signal handlers.

@@ -9,6 +9,8 @@ use super::types::{eunomia_prog_input, eunomia_prog_result};
 use crate::error::{Result, Status};
 use crate::vm::{ProgInput, ProgResult};
 
+/// ---- Test runs ----
+///
 /// Runs a loaded program with input of the caller (BPF_PROG_TEST_RUN). The program need not be
 /// attached. Its side effects are real: it changes maps and sends events.
 ///

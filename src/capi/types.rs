@@ -131,12 +131,12 @@ pub enum eunomia_replace_flag {
     /// Keep the values of variables in .data and .bss, if the section has the same variables in both
     /// versions.
     EUNOMIA_REPLACE_CARRY_DATA = 64,
-    /// Where programs cannot be swapped exactly, attach the new ones before the old ones are detached, so
-    /// that both handle some events. Several programs on XDP, tcx and cgroups are swapped one by one. If
-    /// there are programs of the first kind, EUNOMIA_REPLACE_KEEP_OLD is refused.
+    /// Where programs cannot be swapped exactly, attach the new ones before the old ones are detached,
+    /// so that both handle some events. If there are such programs, EUNOMIA_REPLACE_KEEP_OLD is refused.
+    /// Several programs on XDP, tcx and cgroups are swapped one by one.
     EUNOMIA_REPLACE_ALLOW_OVERLAP = 128,
-    /// The same, but detach the old ones before the new ones are attached, so that some events are lost.
-    /// EUNOMIA_REPLACE_ALLOW_OVERLAP takes precedence.
+    /// Like EUNOMIA_REPLACE_ALLOW_OVERLAP, which takes precedence, but detach the old programs before
+    /// the new ones are attached, so that some events are lost.
     EUNOMIA_REPLACE_ALLOW_GAP = 256,
 }
 
@@ -406,8 +406,8 @@ pub struct eunomia_stats {
     pub run_count: u64,
     /// Total run time of all programs in nanoseconds. 0 unless that sysctl is on.
     pub run_ns: u64,
-    /// How complete lost_kernel is: the eunomia_lost_known of the source that is counted the least
-    /// completely.
+    /// How complete lost_kernel is: an eunomia_lost_known. The source whose count is the least complete
+    /// decides.
     pub lost_known: u32,
     /// Reserved, always 0.
     pub reserved: u32,
@@ -485,8 +485,8 @@ pub struct eunomia_source_info {
     pub events: u64,
     /// Records of this source dropped by the kernel.
     pub lost: u64,
-    /// An eunomia_lost_known for lost. Always EUNOMIA_LOST_NOT_COUNTED for ring buffers, whose drops
-    /// are counted only in total; see eunomia_stats.lost_kernel.
+    /// How complete lost is: an eunomia_lost_known. Always EUNOMIA_LOST_NOT_COUNTED for ring buffers,
+    /// whose drops are counted only in total; see eunomia_stats.lost_kernel.
     pub lost_known: u32,
     /// Reserved, always 0.
     pub reserved1: u32,
