@@ -47,8 +47,13 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
 
 /// Returns the standard input if it is a listening unix socket. The service manager has then created it.
 pub fn given_socket() -> Option<OwnedFd> {
+    let is_local = socket_domain(std::io::stdin().as_fd()) == Ok(AddressFamily::UNIX);
+    given_listener().filter(|_| is_local)
+}
+
+/// Returns the standard input if it is a listening socket of any kind.
+pub fn given_listener() -> Option<OwnedFd> {
     let input = std::io::stdin();
     let is_listening = socket_acceptconn(input.as_fd()).unwrap_or(false);
-    let is_local = is_listening && socket_domain(input.as_fd()) == Ok(AddressFamily::UNIX);
-    is_local.then(|| input.as_fd().try_clone_to_owned().ok()).flatten()
+    is_listening.then(|| input.as_fd().try_clone_to_owned().ok()).flatten()
 }

@@ -66,8 +66,12 @@ pub fn run(config: &Config, command: Command, fetch: Command) -> Result<(), Stri
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| error.to_string())?;
-    let tls =
-        config.tls.clone().map(|files| Tls::open(files, config.clients.clone())).transpose()?.map(Arc::new);
+    let tls = config
+        .tls
+        .clone()
+        .map(|files| Tls::open(files, config.clients.clone(), false))
+        .transpose()?
+        .map(Arc::new);
     let listeners = {
         let _context = runtime.enter();
         listen(config, tls.as_ref())?
@@ -258,7 +262,7 @@ fn listen(config: &Config, tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>, Stri
     let mut listeners = Vec::new();
     if let Some(socket) = given_socket() {
         listeners.push(
-            given(socket)
+            given(socket, None)
                 .map_err(|error| format!("cannot use the socket of the service manager: {error}"))?,
         );
         say!("server: the socket of the service manager");

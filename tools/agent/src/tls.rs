@@ -29,19 +29,22 @@ pub struct Tls {
     files: Files,
     /// The authorities of client certificates. `None`: no certificate is requested from clients.
     clients: Option<PathBuf>,
+    /// Whether a client without a certificate is refused.
+    is_required: bool,
     config: Mutex<Arc<ServerConfig>>,
 }
 
 impl Tls {
-    /// Reads the files. The error is one line.
-    pub fn open(files: Files, clients: Option<PathBuf>) -> Result<Tls, String> {
-        let config = Mutex::new(server_config(&files, clients.as_deref())?);
-        Ok(Tls { files, clients, config })
+    /// Reads the files. `clients` are the authorities of client certificates; `is_required`: a client without a certificate is
+    /// refused. The error is one line.
+    pub fn open(files: Files, clients: Option<PathBuf>, is_required: bool) -> Result<Tls, String> {
+        let config = Mutex::new(server_config(&files, clients.as_deref(), is_required)?);
+        Ok(Tls { files, clients, is_required, config })
     }
 
     /// Reads the files again. What they contain applies after [`set`](Tls::set).
     pub fn read(&self) -> Result<Arc<ServerConfig>, String> {
-        server_config(&self.files, self.clients.as_deref())
+        server_config(&self.files, self.clients.as_deref(), self.is_required)
     }
 
     /// Uses these certificates for connections from now on.
@@ -74,7 +77,11 @@ fn names(certificate: &CertificateDer) -> Vec<String> {
     }
 }
 
-fn server_config(files: &Files, clients: Option<&Path>) -> Result<Arc<ServerConfig>, String> {
+fn server_config(
+    files: &Files,
+    clients: Option<&Path>,
+    is_required: bool,
+) -> Result<Arc<ServerConfig>, String> {
     let builder = ServerConfig::builder_with_provider(provider());
     let builder =
         builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(|error| error.to_string())?;
@@ -83,10 +90,10 @@ fn server_config(files: &Files, clients: Option<&Path>) -> Result<Arc<ServerConf
         Some(path) => {
             let roots = Arc::new(authorities(path)?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
-            // A client without a certificate can send a token.
-            let verifier = verifier.allow_unauthenticated().build();
-            builder
-                .with_client_cert_verifier(verifier.map_err(|error| format!("{}: {error}", path.display()))?)
+            // A client without a certificate can send a token, unless a certificate is required.
+            let verifier = if is_required { verifier } else { verifier.allow_unauthenticated() };
+            let verifier = verifier.build().map_err(|error| format!("{}: {error}", path.display()))?;
+            builder.with_client_cert_verifier(verifier)
         }
     };
     let (certificates, key) = read(files)?;

@@ -4,16 +4,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use eunomia_agent::auth::{Auth, Role};
+use eunomia_agent::auth::Role;
 use eunomia_agent::error::{ApiError, Result};
 use eunomia_agent::http::{Body, Handler, Limits, Request, Response, error, json, read_body};
 use http::{Method, StatusCode, header};
 use serde_json::json;
 
+use crate::access::Access;
 use crate::change::Changes;
 use crate::config::{File, Program};
 use crate::engine::Engine;
-use crate::expose::Format;
+use crate::format::Format;
 use crate::scraper::Scraper;
 
 /// The state for handling requests.
@@ -22,8 +23,8 @@ pub struct Api {
     pub engine: Arc<Engine>,
     /// Reads the metrics.
     pub scraper: Arc<Scraper>,
-    /// The roles of callers.
-    pub auth: Auth,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// Limits of requests.
     pub limits: Limits,
 }
@@ -46,23 +47,24 @@ impl Api {
         let path = request.head.uri.path().to_owned();
         match (&request.head.method, &*path) {
             (&Method::GET, "/metrics") => self.metrics(&request).await,
-            (&Method::GET, "/-/healthy" | "/-/ready") => Ok(text("text/plain", Bytes::from_static(b"OK\n"))),
+            (&Method::GET, "/-/healthy") => Ok(text("text/plain", Bytes::from_static(b"OK\n"))),
+            (&Method::GET, "/-/ready") => self.ready().await,
             (&Method::GET, "/list") => {
-                self.check(&request, Role::Read)?;
+                self.access.check(&request, Role::Read).await?;
                 let list: Vec<_> =
                     self.engine.list().iter().map(|slot| json!({"id": slot.id, "name": slot.name})).collect();
                 Ok(json(StatusCode::OK, json!(list).to_string()))
             }
             (&Method::POST, "/start") => {
-                self.check(&request, Role::Operate)?;
+                self.access.check(&request, Role::Operate).await?;
                 self.start(request).await
             }
             (&Method::POST, "/stop") => {
-                self.check(&request, Role::Operate)?;
+                self.access.check(&request, Role::Operate).await?;
                 self.stop(request).await
             }
             (&Method::POST, "/v1/config") => {
-                self.check(&request, Role::Operate)?;
+                self.access.check(&request, Role::Operate).await?;
                 self.configure(request).await
             }
             (
@@ -79,20 +81,19 @@ impl Api {
         }
     }
 
-    fn check(&self, request: &Request, needed: Role) -> Result<()> {
-        let role = self.auth.role(request.peer, &request.names, &request.head.headers)?;
-        match role >= needed {
-            true => Ok(()),
-            false => {
-                let text = format!("this needs the role {}; you have {}", needed.word(), role.word());
-                Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", text))
-            }
+    /// Whether the events of all programs are read.
+    async fn ready(&self) -> Result<Response> {
+        let engine = Arc::clone(&self.engine);
+        match blocking(move || engine.check_ready()).await? {
+            Ok(()) => Ok(text("text/plain", Bytes::from_static(b"OK\n"))),
+            Err(why) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why)),
         }
     }
 
     async fn metrics(&self, request: &Request) -> Result<Response> {
-        let accept = request.head.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        let format = Format::of(accept.unwrap_or_default());
+        self.access.check_scrape(request).await?;
+        let accept = request.head.headers.get_all(header::ACCEPT).iter();
+        let format = Format::of(accept.filter_map(|value| value.to_str().ok()));
         let scraper = Arc::clone(&self.scraper);
         let body = blocking(move || scraper.scrape(format)).await?;
         let body = body.map_err(|why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why))?;

@@ -9,7 +9,7 @@ use serde_saphyr::Spanned;
 use crate::config::{File, Problem, Program as Wanted};
 use crate::engine::{Engine, Slot};
 use crate::package;
-use crate::program::Program;
+use crate::program::{Former, Program};
 
 /// What a new configuration has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,9 +56,9 @@ impl Engine {
                 }
             }
         }
-        let changes = self.carry_out(steps, running);
+        let changes = self.carry_out(steps, running)?;
         self.pusher.set(file.otlp.map(|otlp| otlp.value));
-        changes
+        Ok(changes)
     }
 
     /// Decides what happens to a program, and checks whether it can. A new one is started.
@@ -81,7 +81,7 @@ impl Engine {
             (Arc::clone(&program.vm), Arc::clone(&program.package))
         };
         if package == data {
-            return Ok(Step::Keep(Arc::clone(slot), Program::new(wanted, data, vm)?));
+            return Ok(Step::Keep(Arc::clone(slot), Program::new(wanted, data, vm, &self.pusher.logs)?));
         }
         let plan = Request::Plan {
             task: slot.id + 1,
@@ -109,7 +109,15 @@ impl Engine {
 
     fn carry_out(&self, steps: Vec<Step>, running: Vec<Arc<Slot>>) -> Result<Changes, Problem> {
         let mut changes = Changes::default();
-        let (mut list, mut failed) = (Vec::new(), None);
+        match self.replace_all(&steps) {
+            Ok(count) => changes.replaced = count,
+            Err(problem) => {
+                self.give_up(steps);
+                return Err(problem);
+            }
+        }
+        // Nothing fails from here on.
+        let mut list = Vec::new();
         for step in steps {
             match step {
                 Step::Keep(slot, program) => {
@@ -117,14 +125,7 @@ impl Engine {
                     changes.kept += 1;
                     list.push(slot);
                 }
-                Step::Replace(slot, wanted, data) => {
-                    match self.replace(&slot, wanted, data) {
-                        Ok(()) => changes.replaced += 1,
-                        // It was checked, so this is rare. The old version keeps running.
-                        Err(problem) => failed = Some(problem),
-                    }
-                    list.push(slot);
-                }
+                Step::Replace(slot, ..) => list.push(slot),
                 Step::Start(slot) => {
                     changes.started += 1;
                     list.push(Arc::new(slot));
@@ -136,18 +137,85 @@ impl Engine {
             changes.stopped += 1;
         }
         self.set(list);
-        failed.map_or(Ok(changes), Err)
+        Ok(changes)
     }
 
-    /// Replaces the package of a program while its events flow.
-    fn replace(&self, slot: &Slot, wanted: Spanned<Wanted>, data: Arc<[u8]>) -> Result<(), Problem> {
-        let failed = |why: &str| {
-            Problem::at(wanted.referenced, format_args!("program {:?}: {why}", wanted.value.name))
-        };
-        let readable = package::without_sampling(&data).map_err(|error| failed(error.message()))?;
+    /// Replaces packages, all or none. Returns their number. A package whose version of now the kernel cannot keep comes last,
+    /// because there is no way back after that.
+    fn replace_all(&self, steps: &[Step]) -> Result<usize, Problem> {
+        let (mut done, mut last, mut count) = (Vec::new(), Vec::new(), 0);
+        for step in steps {
+            let Step::Replace(slot, wanted, data) = step else { continue };
+            match self.replace(slot, wanted, data, true) {
+                Ok(former) => done.push((slot, former)),
+                Err(Refused::NotKept) => last.push((slot, wanted, data)),
+                Err(Refused::Failed(problem)) => {
+                    self.roll_back(done);
+                    return Err(problem);
+                }
+            }
+        }
+        for (slot, wanted, data) in last {
+            match self.replace(slot, wanted, data, false) {
+                Ok(_) => count += 1,
+                Err(refused) => {
+                    self.roll_back(done);
+                    return Err(refused.problem(wanted));
+                }
+            }
+        }
+        for (slot, _) in &done {
+            if let Err(error) = self.client.run(&Request::Commit { task: slot.id + 1 }) {
+                crate::say(format_args!(
+                    "program {:?}: its earlier version stays in memory: {}",
+                    slot.name, error.message
+                ));
+            }
+        }
+        Ok(count + done.len())
+    }
+
+    /// Returns to the versions that ran before.
+    fn roll_back(&self, done: Vec<(&Arc<Slot>, Before)>) {
+        for (slot, before) in done.into_iter().rev() {
+            let Before { wanted, data, former } = before;
+            let request = Request::Rollback { task: slot.id + 1 };
+            if let Err(refused) = self.switch(slot, &request, &wanted, &data, Some(former)) {
+                let why = refused.problem(&wanted).text;
+                crate::say(format_args!("the new version stays, although others were not replaced: {why}"));
+            }
+        }
+    }
+
+    /// Replaces the package of a program while its events flow. Its version of now is kept until commit or rollback if `keeps_old`.
+    fn replace(
+        &self,
+        slot: &Slot,
+        wanted: &Spanned<Wanted>,
+        data: &Arc<[u8]>,
+        keeps_old: bool,
+    ) -> Result<Before, Refused> {
         let (task, origin) = (slot.id + 1, wanted.value.origin());
-        let exported = self.client.load(&Request::Replace { task, package: data.to_vec(), origin });
-        let exported = exported.map_err(|error| failed(&error.message))?;
+        let request = Request::Replace { task, package: data.to_vec(), origin, keeps_old };
+        self.switch(slot, &request, wanted, data, None)
+    }
+
+    /// Makes a program run another version, which `request` prepares. `former` is what that version has counted before. Returns
+    /// what ran until now.
+    fn switch(
+        &self,
+        slot: &Slot,
+        request: &Request,
+        wanted: &Spanned<Wanted>,
+        data: &Arc<[u8]>,
+        former: Option<Former>,
+    ) -> Result<Before, Refused> {
+        let failed = |why: &str| Refused::Failed(problem(wanted, why));
+        let readable = package::without_sampling(data).map_err(|error| failed(error.message()))?;
+        let exported = self.client.load(request).map_err(|error| match error.status {
+            "unsupported" if matches!(request, Request::Replace { keeps_old: true, .. }) => Refused::NotKept,
+            _ => failed(&error.message),
+        })?;
         // Events wait until the metrics fit the version that has sent them.
         let mut program = slot.program();
         let vm = Arc::clone(&program.vm);
@@ -155,7 +223,8 @@ impl Engine {
             let _ = self.client.run(&Request::Abort);
             return Err(failed(error.message()));
         }
-        let new = Program::new(wanted.clone(), data, Arc::clone(&vm)).and_then(|new| {
+        let new = Program::new(wanted.clone(), Arc::clone(data), Arc::clone(&vm), &self.pusher.logs);
+        let new = new.map_err(Refused::Failed).and_then(|new| {
             let flipped = self.client.text(&Request::Flip);
             flipped.map(|_| new).map_err(|error| failed(&error.message))
         });
@@ -168,23 +237,52 @@ impl Engine {
         let now = self.now();
         let next = program.drain(now);
         let old = std::mem::replace(&mut *program, new);
-        program.inherit(old);
+        let (wanted, data) = (old.config.clone(), Arc::clone(&old.package));
+        let former = program.inherit(old, former);
         program.replay(&next, now);
-        Ok(())
+        Ok(Before { wanted, data, former })
     }
+}
+
+/// The version of a program before a replace.
+struct Before {
+    wanted: Spanned<Wanted>,
+    data: Arc<[u8]>,
+    former: Former,
+}
+
+/// Why a package was not replaced.
+enum Refused {
+    /// The kernel cannot return to the version of now.
+    NotKept,
+    /// It failed.
+    Failed(Problem),
+}
+
+impl Refused {
+    fn problem(self, wanted: &Spanned<Wanted>) -> Problem {
+        match self {
+            Refused::Failed(problem) => problem,
+            Refused::NotKept => problem(wanted, "its version of now cannot be kept"),
+        }
+    }
+}
+
+/// A problem of a program.
+fn problem(wanted: &Spanned<Wanted>, why: &str) -> Problem {
+    Problem::at(wanted.referenced, format_args!("program {:?}: {why}", wanted.value.name))
 }
 
 /// Exchanges the metrics of a program.
 pub fn exchange(slot: &Slot, program: Program) {
     let mut current = slot.program();
     let old = std::mem::replace(&mut *current, program);
-    current.inherit(old);
+    let _ = current.inherit(old, None);
 }
 
 /// Loads a package into the kernel, checks whether the metrics of a program fit it, and unloads it. Nothing is attached.
 pub fn check(wanted: Spanned<Wanted>, data: &[u8]) -> Result<(), Problem> {
-    let failed =
-        |why: &str| Problem::at(wanted.referenced, format_args!("program {:?}: {why}", wanted.value.name));
+    let failed = |why: &str| problem(&wanted, why);
     let loaded = || {
         let vm = Vm::new(Options::new().skip_missing_hooks(true))?;
         vm.open(&package::without_sampling(data)?, Kind::Json)?;
@@ -198,5 +296,5 @@ pub fn check(wanted: Spanned<Wanted>, data: &[u8]) -> Result<(), Problem> {
         Ok::<Vm, eunomia::Error>(vm)
     };
     let vm = loaded().map_err(|error| failed(error.message()))?;
-    Program::new(wanted.clone(), data.into(), Arc::new(vm)).map(drop)
+    Program::new(wanted.clone(), data.into(), Arc::new(vm), &Arc::default()).map(drop)
 }

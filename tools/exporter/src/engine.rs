@@ -179,7 +179,7 @@ impl Engine {
         };
         let vm = Vm::import(&readable, exported, Options::new().log(log));
         let vm = vm.map_err(|error| failed(&error.message()))?;
-        Program::new(config.clone(), data, Arc::new(vm))
+        Program::new(config.clone(), data, Arc::new(vm), &self.pusher.logs)
     }
 
     /// Makes these the programs of the configuration. Programs that requests have started stay.
@@ -209,6 +209,19 @@ impl Engine {
     /// All programs.
     pub fn list(&self) -> Vec<Arc<Slot>> {
         self.slots().list.clone()
+    }
+
+    /// Checks that the events of all programs are read. The error is one line.
+    pub fn check_ready(&self) -> Result<(), String> {
+        if self.client.about().is_none() {
+            return Err("the loader has ended; the programs are loaded again".into());
+        }
+        for slot in self.list() {
+            if let Some(why) = slot.failure() {
+                return Err(format!("program {:?}: {why}", slot.name));
+            }
+        }
+        Ok(())
     }
 
     /// Ends the loader, and with it all programs.

@@ -1,51 +1,32 @@
-//! The metrics as text for Prometheus.
+//! The metrics as text or messages for Prometheus.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NoLabelSet,
+use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
+    Counter, MetricFamily, MetricType as MessageType,
 };
-use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder, NativeHistogram,
+    NativeHistogramBuckets, NoLabelSet,
+};
+use prometheus_client::encoding::{prometheus_protobuf, prometheus_text, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
+use prost::Message;
 
 use crate::config::Kind;
-use crate::engine::Engine;
-use crate::histogram::scaled;
+use crate::engine::{Engine, Slot};
+use crate::format::Format;
+use crate::histogram::{Distribution, scaled};
 use crate::itself::Itself;
 use crate::metric::{Metric, Table};
-
-/// An exposition format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// The text format of Prometheus, 0.0.4.
-    Classic,
-    /// OpenMetrics 1.0.
-    OpenMetrics,
-}
-
-impl Format {
-    /// The media type.
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Format::Classic => prometheus_text::CONTENT_TYPE,
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        }
-    }
-
-    /// The format that a request accepts.
-    pub fn of(accept: &str) -> Format {
-        match accept.contains("application/openmetrics-text") {
-            true => Format::OpenMetrics,
-            false => Format::Classic,
-        }
-    }
-}
+use crate::native::{self, Spans};
 
 /// Reads all metrics and writes them.
-pub fn expose(engine: &Arc<Engine>, itself: &Arc<Itself>, format: Format) -> Result<String, fmt::Error> {
+pub fn expose(engine: &Arc<Engine>, itself: &Arc<Itself>, format: Format) -> Result<Bytes, fmt::Error> {
     let mut registry = Registry::default();
     let scrape = Scrape { engine: Arc::clone(engine), itself: Arc::clone(itself), format };
     registry.register_collector(Box::new(scrape));
@@ -56,20 +37,48 @@ pub fn expose(engine: &Arc<Engine>, itself: &Arc<Itself>, format: Format) -> Res
             prometheus_text::encode(&mut out, &registry)?;
             name_counters(engine, &mut out);
         }
+        Format::Protobuf => {
+            let mut families = prometheus_protobuf::encode(&registry)?;
+            retype_counters(engine, &mut families);
+            let mut out = Vec::new();
+            for family in families {
+                family.encode_length_delimited(&mut out).map_err(|_| fmt::Error)?;
+            }
+            return Ok(out.into());
+        }
     }
-    Ok(out)
+    Ok(out.into())
 }
 
-/// Corrects the type of each counter whose name does not end in `_total`. It was written as untyped, because the encoder appends
-/// this ending to the name of a counter.
-fn name_counters(engine: &Engine, out: &mut String) {
-    for slot in engine.list() {
+/// The names of the counters that do not end in `_total`. They were written as untyped, because the encoder appends this ending to
+/// the name of a counter.
+fn unsuffixed(engine: &Engine) -> Vec<String> {
+    let names = |slot: &Arc<Slot>| {
         let program = slot.program();
-        for metric in program.metrics.iter().filter(|metric| is_unsuffixed(metric)) {
-            let line = format!("# TYPE {} untyped\n", metric.name);
-            if let Some(at) = out.find(&line).filter(|at| *at == 0 || out.as_bytes()[at - 1] == b'\n') {
-                out.replace_range(at..at + line.len(), &format!("# TYPE {} counter\n", metric.name));
-            }
+        let found = program.metrics.iter().filter(|metric| is_unsuffixed(metric));
+        found.map(|metric| metric.name.clone()).collect::<Vec<_>>()
+    };
+    engine.list().iter().flat_map(names).collect()
+}
+
+/// Corrects the type of counters in the text.
+fn name_counters(engine: &Engine, out: &mut String) {
+    for name in unsuffixed(engine) {
+        let line = format!("# TYPE {name} untyped\n");
+        if let Some(at) = out.find(&line).filter(|at| *at == 0 || out.as_bytes()[at - 1] == b'\n') {
+            out.replace_range(at..at + line.len(), &format!("# TYPE {name} counter\n"));
+        }
+    }
+}
+
+/// Corrects the type of counters in messages.
+fn retype_counters(engine: &Engine, families: &mut [MetricFamily]) {
+    let names = unsuffixed(engine);
+    for family in families.iter_mut().filter(|family| names.contains(&family.name)) {
+        family.set_type(MessageType::Counter);
+        for metric in &mut family.metric {
+            metric.counter =
+                metric.gauge.take().map(|gauge| Counter { value: gauge.value, ..Counter::default() });
         }
     }
 }
@@ -144,9 +153,9 @@ fn encode(metric: &Metric, encoder: &mut DescriptorEncoder, format: Format) -> f
             }
         }
         Table::Gauge(series) => {
-            for entry in series.iter() {
-                let labels = Labels(names, &entry.values);
-                family.encode_family(&labels)?.encode_gauge(&scaled(entry.value, metric.scale))?;
+            for (values, value) in series.iter() {
+                let labels = Labels(names, values);
+                family.encode_family(&labels)?.encode_gauge(&scaled(*value, metric.scale))?;
             }
         }
         Table::Histogram(series, edges) => {
@@ -157,8 +166,7 @@ fn encode(metric: &Metric, encoder: &mut DescriptorEncoder, format: Format) -> f
                 let all = entry.value.buckets.iter().chain(std::iter::repeat(&0));
                 buckets.iter_mut().zip(all).for_each(|(bucket, count)| bucket.1 = *count);
                 let sum = entry.value.sum(edges, metric.scale).unwrap_or(f64::NAN);
-                let mut one = family.encode_family(&labels)?;
-                one.encode_histogram::<NoLabelSet>(sum, entry.value.count(), &buckets, None)?;
+                histogram(family.encode_family(&labels)?, &entry.value, sum, &buckets)?;
             }
         }
         Table::Info(labels) => {
@@ -168,6 +176,28 @@ fn encode(metric: &Metric, encoder: &mut DescriptorEncoder, format: Format) -> f
         }
     }
     Ok(())
+}
+
+/// Writes a histogram, in text without its native buckets.
+fn histogram(
+    mut encoder: MetricEncoder,
+    counts: &Distribution,
+    sum: f64,
+    buckets: &[(f64, u64)],
+) -> fmt::Result {
+    let Some(native) = &counts.native else {
+        return encoder.encode_histogram::<NoLabelSet>(sum, counts.count(), buckets, None);
+    };
+    let (positive, negative) = (Spans::new(&native.positive), Spans::new(&native.negative));
+    let native = NativeHistogram {
+        schema: native.schema.into(),
+        zero_threshold: native::ZERO_THRESHOLD,
+        zero_count: native.zero,
+        negative: NativeHistogramBuckets { spans: &negative.spans, deltas: &negative.deltas },
+        positive: NativeHistogramBuckets { spans: &positive.spans, deltas: &positive.deltas },
+        created: None,
+    };
+    encoder.encode_histogram_with_native::<NoLabelSet>(sum, counts.count(), buckets, None, native)
 }
 
 fn counter(mut encoder: MetricEncoder, value: u64, scale: f64, kind: MetricType) -> fmt::Result {

@@ -4,6 +4,7 @@ use eunomia::types::Field;
 use eunomia_records::field;
 
 use crate::metric::growth;
+use crate::native::Native;
 
 /// The number of buckets of a `log2` histogram of events. The last one has no upper edge.
 const LOG2_BUCKETS: usize = 32;
@@ -14,6 +15,8 @@ pub struct Edges {
     /// In the unit of the kernel, or of the metric if they are explicit.
     edges: Vec<f64>,
     rule: Rule,
+    /// The resolution of the native buckets, which exist in addition.
+    native: Option<i8>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -32,6 +35,8 @@ pub struct Distribution {
     pub buckets: Vec<u64>,
     /// In the unit of the kernel, or of the metric if the edges are explicit. `None` if it is unknown.
     sum: Option<f64>,
+    /// The native buckets, in the unit of the metric.
+    pub native: Option<Box<Native>>,
 }
 
 impl Edges {
@@ -40,18 +45,28 @@ impl Edges {
     pub fn log2(slots: Option<usize>) -> Edges {
         let count = slots.unwrap_or(LOG2_BUCKETS) - 1;
         let edge = |index| 2f64.powi(index as i32 + 1) - 1.0;
-        Edges { edges: (0..count).map(edge).collect(), rule: Rule::Log2 }
+        Edges { edges: (0..count).map(edge).collect(), rule: Rule::Log2, native: None }
     }
 
     /// Steps: slot i counts the integers from `i * width` up to, but not including, `(i + 1) * width`.
     pub fn linear(width: f64, count: usize) -> Edges {
         let last = |index: usize| (index + 1) as f64 * width - if width.fract() == 0.0 { 1.0 } else { 0.0 };
-        Edges { edges: (0..count).map(last).collect(), rule: Rule::Linear }
+        Edges { edges: (0..count).map(last).collect(), rule: Rule::Linear, native: None }
     }
 
     /// Any edges, in the unit of the metric.
     pub fn explicit(edges: Vec<f64>) -> Edges {
-        Edges { edges, rule: Rule::Explicit }
+        Edges { edges, rule: Rule::Explicit, native: None }
+    }
+
+    /// Native buckets, with powers of two for readers that do not know them.
+    pub fn native(schema: i8) -> Edges {
+        Edges { native: Some(schema), ..Edges::log2(None) }
+    }
+
+    /// Whether there are native buckets.
+    pub fn is_native(&self) -> bool {
+        self.native.is_some()
     }
 
     /// The upper edges in the unit of the metric, without the infinite one.
@@ -74,6 +89,10 @@ pub fn scaled(value: f64, scale: f64) -> f64 {
 impl Distribution {
     /// Adds a value in the unit of the kernel.
     pub fn observe(&mut self, value: f64, edges: &Edges, scale: f64) {
+        if let Some(schema) = edges.native.filter(|_| !value.is_nan()) {
+            let native = self.native.get_or_insert_with(|| Native::new(schema).into());
+            native.observe(scaled(value, scale));
+        }
         let value = if edges.rule == Rule::Explicit { scaled(value, scale) } else { value };
         if value.is_nan() {
             return;

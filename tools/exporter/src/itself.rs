@@ -10,6 +10,7 @@ use prometheus_client::registry::Unit;
 
 use crate::engine::Engine;
 use crate::expose::Labels;
+use crate::logs::Counts;
 
 /// The counters of the exporter about itself.
 #[derive(Debug, Default)]
@@ -77,6 +78,13 @@ impl Itself {
             memory.encode_family(&Labels(&["program"], &[&row.program]))?.encode_gauge(&row.memory)?;
         }
         encode_series(&rows, encoder)?;
+        let help = "events that were to be pushed as logs: accepted or refused by the receiver, or dropped";
+        let mut logs = encoder.encode_descriptor("eunomia_logs", help, None, MetricType::Counter)?;
+        let Counts { sent, rejected, dropped } = engine.pusher.logs.counts();
+        for (outcome, count) in [("sent", sent), ("rejected", rejected), ("dropped", dropped)] {
+            let labels = Labels(&["outcome"], &[outcome]);
+            logs.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+        }
         self.encode_scrapes(encoder)
     }
 

@@ -4,16 +4,21 @@
 //! privileges; this process has none. A [`program`] reads events and maps into the series of its metrics, and [`expose`] writes these
 //! as text. [`api`] handles requests.
 
+pub mod access;
 pub mod api;
 pub mod change;
 pub mod config;
 pub mod engine;
 pub mod expose;
+pub mod format;
 pub mod histogram;
 pub mod itself;
 pub mod labels;
+pub mod largest;
+pub mod logs;
 pub mod lookup;
 pub mod metric;
+pub mod native;
 pub mod otlp;
 pub mod package;
 pub mod program;
@@ -22,6 +27,7 @@ pub mod scraper;
 pub mod series;
 pub mod server;
 pub mod unit;
+pub mod web;
 
 /// Prints a line to stderr. It is not an error if nobody reads it.
 pub fn say(line: impl std::fmt::Display) {

@@ -27,6 +27,14 @@ struct Line {
     #[arg(long)]
     insecure_no_auth: bool,
 
+    /// TLS and users with passwords, in the form of the web configuration file of Prometheus
+    #[arg(long, value_name = "FILE")]
+    web_config: Option<PathBuf>,
+
+    /// Require a token of --tokens for the metrics too
+    #[arg(long, requires = "tokens")]
+    protect_metrics: bool,
+
     /// Apply the configuration again when it or a package changes; SIGHUP does the same once
     #[arg(short, long)]
     watch: bool,
@@ -53,6 +61,8 @@ fn main() -> ExitCode {
         loader: line.loader.unwrap_or_else(default),
         tokens: line.tokens,
         is_open: line.insecure_no_auth,
+        is_closed: line.protect_metrics,
+        web: line.web_config,
         is_watching: line.watch,
     };
     let done = if line.check { server::check(&options.config) } else { server::run(&options) };

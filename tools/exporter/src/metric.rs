@@ -9,6 +9,7 @@ use serde_saphyr::{Location, Spanned};
 use crate::config::{self, About, Buckets, Kind, Problem};
 use crate::histogram::{Distribution, Edges};
 use crate::labels::{self, Context, Labels, Values};
+use crate::largest::Largest;
 use crate::series::Series;
 use crate::unit;
 
@@ -40,7 +41,7 @@ pub enum Table {
     /// A number that grows.
     Counter(Series<u64>),
     /// A number.
-    Gauge(Series<f64>),
+    Gauge(Largest),
     /// A distribution.
     Histogram(Series<Distribution>, Edges),
     /// The labels are the value.
@@ -109,7 +110,7 @@ impl Metric {
         let (budget, idle) = (wanted.series.unwrap_or(settings.series), settings.idle);
         let table = match kind {
             Kind::Counter => Table::Counter(Series::new(budget, idle)),
-            Kind::Gauge => Table::Gauge(Series::new(budget, idle)),
+            Kind::Gauge => Table::Gauge(Largest::new(budget)),
             Kind::Histogram => Table::Histogram(Series::new(budget, idle), edges),
             Kind::Info => Table::Info(Vec::new()),
         };
@@ -180,6 +181,12 @@ impl Metric {
             return;
         }
         let Metric { labels, table, amount, key, .. } = self;
+        if let Table::Gauge(series) = table {
+            if let Some(values) = labels.values(record) {
+                series.add(values, amount.number(record));
+            }
+            return;
+        }
         key.clear();
         labels.key(record, key);
         match (table, &*amount) {
@@ -188,12 +195,6 @@ impl Metric {
                 // A counter exists even if it has not counted anything.
                 if let Some(total) = series.find(key, now, || labels.values(record), || labels.other()) {
                     *total = total.wrapping_add(added);
-                }
-            }
-            (Table::Gauge(series), amount) => {
-                let value = amount.number(record);
-                if let Some(sum) = series.find(key, now, || labels.values(record), || labels.other()) {
-                    *sum += value;
                 }
             }
             (Table::Histogram(series, edges), Amount::Slots { slots, sum }) => {
@@ -208,34 +209,50 @@ impl Metric {
     /// A gauge begins at 0 with each reading of its map.
     pub fn begin_reading(&mut self) {
         if let Table::Gauge(series) = &mut self.table {
-            series.remove(|_| true);
-            series.remove_before(0);
+            series.begin();
+        }
+    }
+
+    /// The whole map was read.
+    pub fn end_reading(&mut self) {
+        if let Table::Gauge(series) = &mut self.table {
+            series.end(|| self.labels.other());
         }
     }
 
     /// Sets a gauge that has no labels from fields.
     pub fn set(&mut self, value: f64) {
+        self.begin_reading();
         if let Table::Gauge(series) = &mut self.table
-            && let Some(slot) = series.find(b"", 0, || self.labels.values(&[]), || self.labels.other())
+            && let Some(values) = self.labels.values(&[])
         {
-            *slot = value;
+            series.add(values, value);
         }
+        self.end_reading();
     }
 
-    /// Continues the series of the same metric of an earlier version. Returns whether they are of the same kind.
-    pub fn inherit(&mut self, before: Metric) -> bool {
-        let is_same = self.kind == before.kind
+    /// Whether it can continue the series of the same metric of an earlier version.
+    pub fn continues(&self, before: &Metric) -> bool {
+        let is_same = self.name == before.name
+            && self.kind == before.kind
             && self.labels.names == before.labels.names
             && self.scale.to_bits() == before.scale.to_bits()
             && self.width() == before.width();
-        match (&mut self.table, before.table) {
-            (Table::Counter(series), Table::Counter(old)) if is_same => series.inherit(old),
-            (Table::Histogram(series, edges), Table::Histogram(old, known)) if is_same && *edges == known => {
-                series.inherit(old);
-            }
-            _ => return false,
+        match (&self.table, &before.table) {
+            (Table::Histogram(_, edges), Table::Histogram(_, known)) => is_same && edges == known,
+            (Table::Info(_), _) => false,
+            _ => is_same,
         }
-        true
+    }
+
+    /// Continues the series of a metric that it [`continues`](Metric::continues).
+    pub fn inherit(&mut self, before: Metric) {
+        match (&mut self.table, before.table) {
+            (Table::Counter(series), Table::Counter(old)) => series.inherit(old),
+            (Table::Histogram(series, _), Table::Histogram(old, _)) => series.inherit(old),
+            (Table::Gauge(series), Table::Gauge(old)) => series.inherit(&old),
+            _ => {}
+        }
     }
 
     /// Records that it was scraped.
@@ -251,7 +268,7 @@ impl Metric {
     pub fn usage(&self) -> (usize, u64) {
         match &self.table {
             Table::Counter(series) => (series.len(), series.folded()),
-            Table::Gauge(series) => (series.len(), series.folded()),
+            Table::Gauge(series) => series.usage(),
             Table::Histogram(series, _) => (series.len(), series.folded()),
             Table::Info(_) => (1, 0),
         }
@@ -336,6 +353,7 @@ fn edges(wanted: &config::Metric, amount: &Amount) -> Result<Edges, String> {
             count + 1
         )),
         (Buckets::Linear { width, count }, _) => Ok(Edges::linear(*width, *count)),
+        (Buckets::Native { schema }, _) => Ok(Edges::native(*schema)),
         (Buckets::Explicit(edges), _) => Ok(Edges::explicit(edges.clone())),
     }
 }

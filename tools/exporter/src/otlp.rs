@@ -1,13 +1,19 @@
-//! The metrics as messages of OTLP.
+//! The metrics and events as messages of OTLP.
 
 use std::collections::HashMap;
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value,
+};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::{
-    AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric as Message, NumberDataPoint,
-    ResourceMetrics, ScopeMetrics, Sum, number_data_point,
+    AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram,
+    HistogramDataPoint, Metric as Message, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
+    number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 
@@ -15,7 +21,9 @@ use crate::config::{Kind, Otlp, Temporality};
 use crate::engine::Engine;
 use crate::histogram::scaled;
 use crate::labels::Values;
+use crate::logs::Event;
 use crate::metric::{Metric, Table};
+use crate::native::{self, Native};
 
 /// The times of a push, in nanoseconds since 1970.
 #[derive(Clone, Copy)]
@@ -34,6 +42,7 @@ struct Pushed {
     buckets: Vec<u64>,
     sum: f64,
     value: f64,
+    native: Option<Native>,
 }
 
 /// The values that the receiver has, for deltas.
@@ -59,15 +68,65 @@ pub fn message(
             metric.note_scrape(now);
         }
     }
-    let scope = InstrumentationScope {
+    let scope_metrics = vec![ScopeMetrics { scope: scope(), metrics, ..ScopeMetrics::default() }];
+    let resource = resource(otlp);
+    let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
+    (ExportMetricsServiceRequest { resource_metrics }, next)
+}
+
+/// Converts events to logs. The body has the fields of an event.
+pub fn logs(otlp: &Otlp, events: Vec<Event>) -> ExportLogsServiceRequest {
+    let record = |event: Event| LogRecord {
+        time_unix_nano: event.time,
+        observed_time_unix_nano: event.time,
+        body: Some(any(serde_json::from_slice(&event.json).unwrap_or_default())),
+        attributes: vec![
+            attribute("program", &event.source.program),
+            attribute("stream", &event.source.stream),
+        ],
+        ..LogRecord::default()
+    };
+    let log_records = events.into_iter().map(record).collect();
+    let scope_logs = vec![ScopeLogs { scope: scope(), log_records, ..ScopeLogs::default() }];
+    let resource_logs =
+        vec![ResourceLogs { resource: resource(otlp), scope_logs, ..ResourceLogs::default() }];
+    ExportLogsServiceRequest { resource_logs }
+}
+
+/// A value of JSON. An integer that OTLP has no type for becomes a string.
+fn any(value: serde_json::Value) -> AnyValue {
+    use any_value::Value;
+    use serde_json::Value as Json;
+    let value = match value {
+        Json::Null => None,
+        Json::Bool(value) => Some(Value::BoolValue(value)),
+        Json::String(text) => Some(Value::StringValue(text)),
+        Json::Number(number) => Some(match (number.as_i64(), number.is_u64()) {
+            (Some(number), _) => Value::IntValue(number),
+            (None, true) => Value::StringValue(number.to_string()),
+            (None, false) => Value::DoubleValue(number.as_f64().unwrap_or(f64::NAN)),
+        }),
+        Json::Array(list) => {
+            Some(Value::ArrayValue(ArrayValue { values: list.into_iter().map(any).collect() }))
+        }
+        Json::Object(members) => {
+            let pair = |(key, value)| KeyValue { key, value: Some(any(value)), ..KeyValue::default() };
+            Some(Value::KvlistValue(KeyValueList { values: members.into_iter().map(pair).collect() }))
+        }
+    };
+    AnyValue { value }
+}
+
+fn scope() -> Option<InstrumentationScope> {
+    Some(InstrumentationScope {
         name: "eunomia-exporter".into(),
         version: env!("CARGO_PKG_VERSION").into(),
         ..InstrumentationScope::default()
-    };
-    let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, ..ScopeMetrics::default() }];
-    let resource = Some(Resource { attributes: attributes(otlp), ..Resource::default() });
-    let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
-    (ExportMetricsServiceRequest { resource_metrics }, next)
+    })
+}
+
+fn resource(otlp: &Otlp) -> Option<Resource> {
+    Some(Resource { attributes: attributes(otlp), ..Resource::default() })
 }
 
 /// The attributes of the resource.
@@ -142,8 +201,34 @@ fn one(
         Table::Gauge(series) => {
             let points = series
                 .iter()
-                .map(|entry| point(labels(names, &entry.values), number(scaled(entry.value, metric.scale))));
+                .map(|(values, value)| point(labels(names, values), number(scaled(*value, metric.scale))));
             Data::Gauge(Gauge { data_points: points.collect() })
+        }
+        Table::Histogram(series, edges) if edges.is_native() => {
+            let points = series.iter().filter_map(|entry| {
+                let now = entry.value.native.as_deref()?.clone();
+                let sum = entry.value.sum(edges, metric.scale).unwrap_or(0.0);
+                let pushed = Pushed { native: Some(now.clone()), sum, ..Pushed::default() };
+                let before = before(&entry.values, pushed);
+                let counts = before.native.map_or_else(|| now.clone(), |before| now.since(&before));
+                Some(ExponentialHistogramDataPoint {
+                    attributes: labels(names, &entry.values),
+                    start_time_unix_nano: start,
+                    time_unix_nano: times.now,
+                    count: counts.count(),
+                    sum: Some(sum - before.sum),
+                    scale: counts.schema.into(),
+                    zero_count: counts.zero,
+                    zero_threshold: native::ZERO_THRESHOLD,
+                    positive: Some(dense(&counts.positive)),
+                    negative: Some(dense(&counts.negative)),
+                    ..ExponentialHistogramDataPoint::default()
+                })
+            });
+            Data::ExponentialHistogram(ExponentialHistogram {
+                data_points: points.collect(),
+                aggregation_temporality: kind.into(),
+            })
         }
         Table::Histogram(series, edges) => {
             let bounds: Vec<f64> = edges.shown(metric.scale).collect();
@@ -151,7 +236,7 @@ fn one(
                 let mut buckets = entry.value.buckets.clone();
                 buckets.resize(bounds.len() + 1, 0);
                 let sum = entry.value.sum(edges, metric.scale);
-                let now = Pushed { buckets: buckets.clone(), sum: sum.unwrap_or(0.0), value: 0.0 };
+                let now = Pushed { buckets: buckets.clone(), sum: sum.unwrap_or(0.0), ..Pushed::default() };
                 let before = before(&entry.values, now);
                 buckets.iter_mut().zip(&before.buckets).for_each(|(count, before)| *count -= before);
                 HistogramDataPoint {
@@ -180,6 +265,16 @@ fn one(
         data: Some(data),
         ..Message::default()
     }
+}
+
+/// Counts without gaps. The index of OTLP is that of the lower edge of a bucket, and that of Prometheus is that of its upper edge.
+fn dense(buckets: &[(i32, u64)]) -> Buckets {
+    let (Some((first, _)), Some((last, _))) = (buckets.first(), buckets.last()) else {
+        return Buckets::default();
+    };
+    let mut bucket_counts = vec![0; (last - first) as usize + 1];
+    buckets.iter().for_each(|(index, count)| bucket_counts[(index - first) as usize] = *count);
+    Buckets { offset: first - 1, bucket_counts }
 }
 
 /// The unit in the notation of UCUM.

@@ -11,6 +11,7 @@ use eunomia_records::{Entries, field, record_clock};
 use serde_saphyr::Spanned;
 
 use crate::config::{self, About, Kind, Problem};
+use crate::logs::{Log, Queue};
 use crate::metric::{Metric, Settings, Table, info};
 
 /// Maximum number of batches of events in one turn, so that a scrape does not wait long.
@@ -39,6 +40,15 @@ pub struct Program {
     maps: Vec<Map>,
     /// Gauges that are variables.
     variables: Vec<(usize, String)>,
+    /// The source whose events are pushed as logs.
+    log: Option<(usize, Log)>,
+}
+
+/// What a program has counted that the next version of it does not count.
+pub struct Former {
+    /// Metrics, with their indices.
+    metrics: Vec<(usize, Metric)>,
+    maps: Vec<Map>,
 }
 
 /// The counts of the events of a program, by outcome.
@@ -74,11 +84,12 @@ struct Known {
 }
 
 impl Program {
-    /// Compiles the metrics for the package that `vm` reads.
+    /// Compiles the metrics for the package that `vm` reads. `logs` gets the events that are pushed.
     pub fn new(
         config: Spanned<config::Program>,
         package: Arc<[u8]>,
         vm: Arc<Vm>,
+        logs: &Arc<Queue>,
     ) -> Result<Program, Problem> {
         let mut program = Program {
             metrics: Vec::new(),
@@ -88,6 +99,7 @@ impl Program {
             types: types(&vm),
             maps: Vec::new(),
             variables: Vec::new(),
+            log: None,
             config,
             package,
             vm,
@@ -95,6 +107,15 @@ impl Program {
         let config = program.config.clone();
         for (kind, metric) in config.value.metrics() {
             program.add(kind, metric)?;
+        }
+        if let Some(wanted) = &config.value.logs {
+            let name = &config.value.name;
+            let about = format!("program {name:?}: logs");
+            let (source, ty) =
+                program.stream(wanted.value.stream.as_deref()).about(wanted.referenced, about)?;
+            let stream = program.vm.source_at(source).map(|info| info.name.to_string_lossy().into_owned());
+            let log = Log::new(wanted, (name, &stream.unwrap_or_default()), &ty, logs)?;
+            program.log = Some((source, log));
         }
         Ok(program)
     }
@@ -197,16 +218,29 @@ impl Program {
         Ok((*index, field::record(ty).map_err(|error| error.to_string())?))
     }
 
-    /// Continues the series of an earlier version of the program.
-    pub fn inherit(&mut self, before: Program) {
+    /// Continues the series of an earlier version of the program, and those that an even earlier one had. Returns the rest.
+    pub fn inherit(&mut self, before: Program, former: Option<Former>) -> Former {
         let Program { metrics, events, failures, maps, .. } = before;
         (self.events, self.failures) = (events, failures);
+        let metrics = self.continue_with(metrics.into_iter().enumerate().collect(), &maps);
+        if let Some(former) = former {
+            self.continue_with(former.metrics, &former.maps);
+        }
+        Former { metrics, maps }
+    }
+
+    /// Continues these series, which were counted with these maps. Returns the metrics that this version does not have.
+    fn continue_with(&mut self, metrics: Vec<(usize, Metric)>, maps: &[Map]) -> Vec<(usize, Metric)> {
         // The index of the earlier version of each metric whose series continue.
         let mut earlier: Vec<Option<usize>> = vec![None; self.metrics.len()];
-        for (index, old) in metrics.into_iter().enumerate() {
-            let found = self.metrics.iter().position(|metric| metric.name == old.name);
-            if let Some(found) = found.filter(|found| self.metrics[*found].inherit(old)) {
-                earlier[found] = Some(index);
+        let mut rest = Vec::new();
+        for (index, old) in metrics {
+            match self.metrics.iter().position(|metric| metric.continues(&old)) {
+                Some(found) => {
+                    self.metrics[found].inherit(old);
+                    earlier[found] = Some(index);
+                }
+                None => rest.push((index, old)),
             }
         }
         for map in &mut self.maps {
@@ -217,19 +251,21 @@ impl Program {
                 map.inherit(old, &earlier, &widths);
             }
         }
+        rest
     }
 
     /// Counts the events that wait. The error is one line.
     pub fn poll(&mut self, now: u32) -> Result<(), String> {
-        let Program { metrics, vm, events, streams, .. } = self;
+        let Program { metrics, vm, events, streams, log, .. } = self;
         record_clock::update();
         for _ in 0..BATCHES {
             let polled = vm.poll_batch(Some(Duration::ZERO), |records| {
                 match records.kind {
                     EventKind::Sample => {
+                        let log = log_of(log, records.source_index);
                         let wanted = streams.get(records.source_index).map_or(&[][..], Vec::as_slice);
                         for record in records.data {
-                            count(metrics, wanted, record, now, events);
+                            count(metrics, wanted, log, record, now, events);
                         }
                     }
                     EventKind::Lost => events.lost += records.lost,
@@ -252,7 +288,7 @@ impl Program {
         let types: Vec<_> =
             (0..self.streams.len()).map(|index| self.types.get(index).cloned().flatten()).collect();
         let mut next = Vec::new();
-        let Program { metrics, vm, events, streams, .. } = self;
+        let Program { metrics, vm, events, streams, log, .. } = self;
         for _ in 0..DRAIN {
             let polled = vm.poll_batch(Some(Duration::ZERO), |records| {
                 let is_own = |ty: &Option<Arc<Type>>| match (ty, records.ty) {
@@ -261,8 +297,12 @@ impl Program {
                 };
                 match records.kind {
                     EventKind::Sample if types.get(records.source_index).is_none_or(is_own) => {
+                        let log = log_of(log, records.source_index);
                         let wanted = streams.get(records.source_index).map_or(&[][..], Vec::as_slice);
-                        records.data.iter().for_each(|record| count(metrics, wanted, record, now, events));
+                        records
+                            .data
+                            .iter()
+                            .for_each(|record| count(metrics, wanted, log, record, now, events));
                     }
                     EventKind::Sample => {
                         next.extend(
@@ -283,10 +323,10 @@ impl Program {
 
     /// Counts records that were read before this version was compiled.
     pub fn replay(&mut self, records: &[(usize, Vec<u8>)], now: u32) {
-        let Program { metrics, streams, events, .. } = self;
+        let Program { metrics, streams, events, log, .. } = self;
         for (source, record) in records {
             let wanted = streams.get(*source).map_or(&[][..], Vec::as_slice);
-            count(metrics, wanted, record, now, events);
+            count(metrics, wanted, log_of(log, *source), record, now, events);
         }
     }
 
@@ -341,6 +381,9 @@ impl Program {
             Flow::Continue
         });
         read.map_err(|error| error.message().to_owned())?;
+        for (metric, _) in own.iter() {
+            metrics[*metric].end_reading();
+        }
         let current = *reading;
         // An entry that was removed begins at 0 if it returns.
         known.retain(|_, known| known.reading == current);
@@ -361,16 +404,16 @@ impl Map {
             .collect();
         let cpus = self.entries.count;
         for (key, known) in &old.known {
-            let mut counts = vec![0; self.width * cpus];
+            let new = || Known { reading: known.reading, counts: vec![0; self.width * cpus].into() };
+            let counts = &mut self.known.entry(key.clone()).or_insert_with(new).counts;
             for (from, to, width) in &moves {
                 for cpu in 0..cpus {
                     let (from, to) = (cpu * old.width + from, cpu * self.width + to);
                     counts[to..to + width].copy_from_slice(&known.counts[from..from + width]);
                 }
             }
-            self.known.insert(key.clone(), Known { reading: known.reading, counts: counts.into() });
         }
-        self.reading = old.reading;
+        self.reading = self.reading.max(old.reading);
     }
 }
 
@@ -386,9 +429,21 @@ fn map_id(fd: std::os::fd::RawFd) -> u64 {
     id.unwrap_or(0)
 }
 
-/// Counts a record for all metrics of its stream.
-fn count(metrics: &mut [Metric], wanted: &[usize], record: &[u8], now: u32, events: &mut Events) {
-    let mut is_counted = false;
+/// The log of a source.
+fn log_of(log: &Option<(usize, Log)>, source: usize) -> Option<&Log> {
+    log.as_ref().filter(|(index, _)| *index == source).map(|(_, log)| log)
+}
+
+/// Counts a record for all metrics of its stream, and for its log.
+fn count(
+    metrics: &mut [Metric],
+    wanted: &[usize],
+    log: Option<&Log>,
+    record: &[u8],
+    now: u32,
+    events: &mut Events,
+) {
+    let mut is_counted = log.is_some_and(|log| log.note(record));
     for index in wanted {
         is_counted |= metrics[*index].count(record, now);
     }

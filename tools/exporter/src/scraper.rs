@@ -6,7 +6,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::engine::Engine;
-use crate::expose::{Format, expose};
+use crate::expose::expose;
+use crate::format::{FORMATS, Format};
 use crate::itself::Itself;
 
 /// Reads the metrics for scrapes.
@@ -14,7 +15,7 @@ pub struct Scraper {
     engine: Arc<Engine>,
     itself: Arc<Itself>,
     /// The last reading in each format, and when it began.
-    last: [Mutex<Option<(Instant, Bytes)>>; 2],
+    last: [Mutex<Option<(Instant, Bytes)>>; FORMATS],
 }
 
 impl Scraper {
@@ -34,7 +35,7 @@ impl Scraper {
         }
         let begun = Instant::now();
         let text = expose(&self.engine, &self.itself, format);
-        let text = Bytes::from(text.map_err(|_| "the metrics cannot be formatted")?);
+        let text = text.map_err(|_| "the metrics cannot be formatted")?;
         self.itself.note_scrape(begun.elapsed());
         *last = Some((begun, text.clone()));
         Ok(text)

@@ -128,7 +128,7 @@ impl<V: Default> Series<V> {
     }
 
     /// Removes the series for which `is_over` returns true.
-    pub fn remove(&mut self, is_over: impl Fn(&Entry<V>) -> bool) {
+    fn remove(&mut self, is_over: impl Fn(&Entry<V>) -> bool) {
         let mut removed = false;
         for (index, slot) in self.list.iter_mut().enumerate() {
             if let Some(entry) = slot.take_if(|entry| is_over(entry)) {
@@ -140,12 +140,6 @@ impl<V: Default> Series<V> {
         if removed {
             self.by_key.retain(|_, index| self.list[*index].is_some());
         }
-    }
-
-    /// Removes the series that were last used before `now`, and `other`.
-    pub fn remove_before(&mut self, now: u32) {
-        self.remove(|entry| entry.used < now);
-        self.other = None;
     }
 
     /// Clears the keys, because the records have another type now and the bytes of labels have another meaning.

@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use eunomia_agent::auth::Auth;
-use eunomia_agent::http::{Handler, Limits, Slots, network, serve};
+use eunomia_agent::http::{Handler, Limits, Listener, Slots, given, network, serve};
 use eunomia_agent::loader::{Settings, privileges};
-use eunomia_agent::manager::Manager;
+use eunomia_agent::manager::{Manager, given_listener};
 use eunomia_agent::processes;
+use eunomia_agent::tls::Tls;
 use eunomia_watch::Watched;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::access::Access;
 use crate::api::Api;
 use crate::change::{self, Changes};
 use crate::config::{File, Problem};
 use crate::engine::Engine;
 use crate::scraper::Scraper;
+use crate::web::Web;
 
 /// Threads for scrapes and changes.
 const BLOCKING_THREADS: usize = 8;
@@ -36,6 +39,10 @@ pub struct Options {
     pub tokens: Option<PathBuf>,
     /// Whether they need no token.
     pub is_open: bool,
+    /// Whether scrapes need a token or a password.
+    pub is_closed: bool,
+    /// The web configuration file: TLS and users.
+    pub web: Option<PathBuf>,
     /// Whether the configuration is applied again when it or a package changes.
     pub is_watching: bool,
 }
@@ -44,6 +51,13 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), String> {
     let file = File::read(&options.config)?;
     let auth = Auth::new(options.tokens.clone(), options.is_open)?;
+    let web = options.web.as_deref().map(|path| read_web(path, options)).transpose()?;
+    let (tls, users, web_paths) = match web {
+        Some(Web { tls, users, paths }) => (tls.map(Arc::new), Some(users), paths),
+        None => (None, None, Vec::new()),
+    };
+    let access = Arc::new(Access::new(auth, options.is_closed));
+    access.set(users);
     let manager =
         Manager::connect().map_err(|error| format!("cannot connect to the service manager: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -53,9 +67,8 @@ pub fn run(options: &Options) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let listener = {
         let _context = runtime.enter();
-        network(options.address, None).map_err(|error| format!("{}: {error}", options.address))?
+        listen(options, tls.as_ref())?
     };
-    let address = listener.address().unwrap_or(options.address);
     make_folder_of(&options.loader)?;
     let engine = Engine::start(&options.loader, processes::keeper(&Settings::default()), || {
         // Only the loader needs privileges; this process reads events through descriptors.
@@ -66,17 +79,27 @@ pub fn run(options: &Options) -> Result<(), String> {
         engine.end(&options.loader);
         return Err(format!("{}: {why}", options.config.display()));
     }
-    let reloader = Arc::new(Reloader { engine: Arc::clone(&engine), config: options.config.clone() });
+    let reloader = Arc::new(Reloader {
+        engine: Arc::clone(&engine),
+        options: options.clone(),
+        access: Arc::clone(&access),
+        tls: tls.clone(),
+    });
     if options.is_watching {
         let reloader = Arc::clone(&reloader);
-        watch(reloader, paths)
+        watch(reloader, [paths, web_paths].concat())
             .map_err(|error| format!("the files cannot be watched for changes: {error}"))?;
     }
-    let limits = Limits { any_host: !address.ip().is_loopback(), ..Limits::default() };
+    let any_host = listener.address().is_none_or(|address| !address.ip().is_loopback());
+    let limits = Limits { any_host, ..Limits::default() };
     let scraper = Arc::new(Scraper::new(Arc::clone(&engine)));
     let api: Arc<dyn Handler> =
-        Arc::new(Api { engine: Arc::clone(&engine), scraper, auth, limits: limits.clone() });
-    crate::say(format_args!("Listening on http://{address}"));
+        Arc::new(Api { engine: Arc::clone(&engine), scraper, access, limits: limits.clone() });
+    match listener.address() {
+        Some(address) if tls.is_some() => crate::say(format_args!("Listening on https://{address}")),
+        Some(address) => crate::say(format_args!("Listening on http://{address}")),
+        None => crate::say("Listening on the socket of the service manager"),
+    }
     let result = runtime.block_on(async {
         let failed = |error: std::io::Error| format!("signals: {error}");
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -126,21 +149,40 @@ fn start(engine: &Arc<Engine>, file: File) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Reads the web configuration file. The error is one line.
+fn read_web(path: &Path, options: &Options) -> Result<Web, String> {
+    let web = Web::read(path)?;
+    match options.is_open && !web.users.is_empty() {
+        true => {
+            Err(format!("{}: basic_auth_users and --insecure-no-auth exclude each other", path.display()))
+        }
+        false => Ok(web),
+    }
+}
+
+/// The socket of the service manager, or a new one.
+fn listen(options: &Options, tls: Option<&Arc<Tls>>) -> Result<Listener, String> {
+    match given_listener() {
+        Some(socket) => given(socket, tls.cloned())
+            .map_err(|error| format!("cannot use the socket of the service manager: {error}")),
+        None => {
+            network(options.address, tls.cloned()).map_err(|error| format!("{}: {error}", options.address))
+        }
+    }
+}
+
 /// Applies the configuration again.
 struct Reloader {
     engine: Arc<Engine>,
-    config: PathBuf,
+    options: Options,
+    access: Arc<Access>,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Reloader {
-    /// Reads the file again. If anything is wrong, nothing changes. Returns the files to watch.
+    /// Reads the files again. If anything is wrong, nothing changes. Returns the files to watch.
     fn reload(&self) -> Option<Vec<PathBuf>> {
-        let read = File::read(&self.config).and_then(|file| {
-            let paths = paths(&self.config, &file);
-            let applied = self.engine.apply(file);
-            applied.map(|changes| (paths, changes)).map_err(|why| format!("{}: {why}", self.config.display()))
-        });
-        match read {
+        match self.apply() {
             Ok((paths, changes)) => {
                 let Changes { started, stopped, replaced, kept } = changes;
                 crate::say(format_args!(
@@ -153,6 +195,28 @@ impl Reloader {
                 None
             }
         }
+    }
+
+    fn apply(&self) -> Result<(Vec<PathBuf>, Changes), String> {
+        let config = &self.options.config;
+        let web = self.options.web.as_deref().map(|path| read_web(path, &self.options)).transpose()?;
+        let certificates = match (&self.tls, web.as_ref().and_then(|web| web.tls.as_ref())) {
+            (Some(_), Some(tls)) => Some(tls.read()?),
+            (None, None) => None,
+            _ => return Err("the web configuration: a change from or to TLS needs a restart".into()),
+        };
+        let file = File::read(config)?;
+        let mut paths = paths(config, &file);
+        let changes = self.engine.apply(file).map_err(|why| format!("{}: {why}", config.display()))?;
+        // Nothing fails from here on.
+        if let (Some(tls), Some(certificates)) = (&self.tls, certificates) {
+            tls.set(certificates);
+        }
+        if let Some(web) = web {
+            self.access.set(Some(web.users));
+            paths.extend(web.paths);
+        }
+        Ok((paths, changes))
     }
 }
 

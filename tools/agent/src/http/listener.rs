@@ -67,8 +67,11 @@ pub fn local(path: &Path, group: Option<u32>) -> io::Result<Listener> {
     Ok(Listener::Local(UnixListener::from_std(socket.into())?))
 }
 
-/// Uses a unix socket that already listens.
-pub fn given(socket: OwnedFd) -> io::Result<Listener> {
+/// Uses a socket that already listens: a unix socket, or a TCP socket, perhaps with TLS.
+pub fn given(socket: OwnedFd, tls: Option<Arc<Tls>>) -> io::Result<Listener> {
+    if rustix::net::sockopt::socket_domain(&socket)? != AddressFamily::UNIX {
+        return of_network(socket.into(), tls);
+    }
     let listener = std::os::unix::net::UnixListener::from(socket);
     listener.set_nonblocking(true)?;
     Ok(Listener::Local(UnixListener::from_std(listener)?))
@@ -93,7 +96,10 @@ fn remove_left(path: &Path) -> io::Result<()> {
 
 /// Creates a TCP socket.
 pub fn network(address: SocketAddr, tls: Option<Arc<Tls>>) -> io::Result<Listener> {
-    let listener = std::net::TcpListener::bind(address)?;
+    of_network(std::net::TcpListener::bind(address)?, tls)
+}
+
+fn of_network(listener: std::net::TcpListener, tls: Option<Arc<Tls>>) -> io::Result<Listener> {
     listener.set_nonblocking(true)?;
     Ok(Listener::Network(TcpListener::from_std(listener)?, tls))
 }

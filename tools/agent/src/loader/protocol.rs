@@ -75,6 +75,20 @@ pub enum Request {
         package: Vec<u8>,
         /// The origin of the package.
         origin: Origin,
+        /// Whether the replaced version is kept until [`Request::Commit`] or [`Request::Rollback`]. Fails with
+        /// [`Status::Unsupported`] if it cannot be kept.
+        keeps_old: bool,
+    },
+    /// Closes the version that a replace has kept.
+    Commit {
+        /// The task.
+        task: u64,
+    },
+    /// Prepares the return to the version that a replace has kept. The reply is [`Reply::Loaded`], with the descriptors of that
+    /// version; the next request is [`Request::Flip`] or [`Request::Abort`].
+    Rollback {
+        /// The task.
+        task: u64,
     },
     /// Switches to the prepared package. The reply is [`Reply::Text`], the report.
     Flip,
@@ -267,9 +281,12 @@ impl Request {
                 limits.encode(&mut out);
                 origin.encode(&mut out)
             }
-            Request::Replace { task, package, origin } => {
-                origin.encode(out.number(2).number(*task).bytes(package))
+            Request::Replace { task, package, origin, keeps_old } => {
+                let number = if *keeps_old { 17 } else { 2 };
+                origin.encode(out.number(number).number(*task).bytes(package))
             }
+            Request::Commit { task } => out.number(18).number(*task),
+            Request::Rollback { task } => out.number(19).number(*task),
             Request::Pause { task, on } => out.number(3).number(*task).number((*on).into()),
             Request::Unload { task } => out.number(4).number(*task),
             Request::Describe { task } => out.number(5).number(*task),
@@ -311,10 +328,13 @@ impl Request {
                 limits: Limits::decode(&mut input)?,
                 origin: Origin::decode(&mut input)?,
             },
-            (2, task) => {
+            (number @ (2 | 17), task) => {
                 let package = input.bytes()?.to_vec();
-                Request::Replace { task, package, origin: Origin::decode(&mut input)? }
+                let origin = Origin::decode(&mut input)?;
+                Request::Replace { task, package, origin, keeps_old: number == 17 }
             }
+            (18, task) => Request::Commit { task },
+            (19, task) => Request::Rollback { task },
             (3, task) => Request::Pause { task, on: input.flag()? },
             (4, task) => Request::Unload { task },
             (5, task) => Request::Describe { task },
@@ -469,7 +489,10 @@ mod tests {
             load(None),
             load(Some(true)),
             load(Some(false)),
-            Request::Replace { task: 1, package: vec![0; 100], origin: signed },
+            Request::Replace { task: 1, package: vec![0; 100], origin: signed.clone(), keeps_old: false },
+            Request::Replace { task: 1, package: vec![0; 9], origin: signed, keeps_old: true },
+            Request::Commit { task: 8 },
+            Request::Rollback { task: 9 },
             Request::Settings,
             Request::Sink { path: "/a".into(), rotate: None },
             Request::Sink { path: "/a".into(), rotate: Some(0) },

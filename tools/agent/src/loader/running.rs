@@ -1,6 +1,7 @@
 //! The tasks of the loader.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -22,6 +23,11 @@ const MAX_TASKS: usize = 256;
 /// The name of the program in messages about its arguments.
 const PROGRAM: &str = "prog";
 type Result<T> = std::result::Result<T, Failure>;
+
+/// Asks the server whether to switch to a version with these descriptors. The error means that it has gone.
+pub type Ask<'a> = dyn FnMut(Result<&Exported>) -> io::Result<bool> + 'a;
+/// The result of a switch: the report as JSON.
+pub type Report = Result<String>;
 
 /// All tasks.
 #[derive(Default)]
@@ -48,6 +54,8 @@ pub(super) struct Loaded {
     exported: Exported,
     /// Earlier versions with their digests. Each is kept until all its events have been read.
     old: Vec<(String, Exported)>,
+    /// The version to which a rollback returns.
+    kept: Option<Kept>,
     /// The treatment of its programs while there is no server.
     alone: Alone,
     /// The kernel memory of the package with full maps, in bytes.
@@ -57,6 +65,16 @@ pub(super) struct Loaded {
     /// The number of its events, as the server counts them.
     pub(super) events: u64,
     pub(super) meter: Meter,
+}
+
+/// A version that was replaced and still exists.
+struct Kept {
+    digest: String,
+    exported: Exported,
+    memory: u64,
+    interferes: bool,
+    /// The pins of the version that has replaced it.
+    pins: NewPins,
 }
 
 /// A package to load.
@@ -85,8 +103,8 @@ impl Tasks {
         let attached = attach(guard, &mut case, &load, others);
         let (vm, memory, interferes) = attached.map_err(|failure| case.refuse(failure))?;
         let exported = sendable(vm.export()?.for_reader())?;
-        let (alone, old, meter, events) = (load.alone, Vec::new(), Meter::default(), 0);
-        let mut loaded = Loaded { vm, exported, old, alone, memory, interferes, events, meter };
+        let (alone, old, kept, meter, events) = (load.alone, Vec::new(), None, Meter::default(), 0);
+        let mut loaded = Loaded { vm, exported, old, kept, alone, memory, interferes, events, meter };
         loaded.begin_metering(guard, &load.limits);
         let running = Running {
             loaded: Some(loaded),
@@ -102,26 +120,21 @@ impl Tasks {
     }
 
     /// Prepares a new package, passes its descriptors to `ask`, and switches to it if `ask` returns true. Returns the report.
-    pub fn replace<E>(
+    pub fn replace(
         &mut self,
         guard: &Guard,
         (task, package, origin): (u64, &[u8], &Origin),
-        ask: impl FnOnce(Result<&Exported>) -> std::result::Result<bool, E>,
-    ) -> std::result::Result<Option<Result<String>>, E> {
+        keeps_old: bool,
+        ask: &mut Ask,
+    ) -> io::Result<Option<Report>> {
         let others = self.memory_without(task);
-        let found = find(&mut self.0, task).and_then(|running| {
-            let Running { loaded, digest, replaced, limits, .. } = running;
-            Ok((loaded.as_mut().ok_or_else(|| none(task))?, digest, replaced, *limits))
-        });
-        let (loaded, current, replaced, limits) = match found {
+        let (loaded, current, replaced, limits) = match self.switchable(task) {
             Ok(found) => found,
             Err(failure) => return ask(Err(failure)).map(|_| None),
         };
-        loaded.forget_read();
-        loaded.resume();
-        let Loaded { vm, exported, old, memory, interferes, .. } = loaded;
+        let Loaded { vm, exported, old, kept, memory, interferes, .. } = loaded;
         let mut case = guard.case("replace", task, package, origin);
-        let prepared = prepare(vm, &mut case, (package, origin), (others, limits));
+        let prepared = prepare(vm, &mut case, (package, origin), (others, limits), keeps_old);
         let new = match prepared.map_err(|failure| case.refuse(failure)) {
             Ok(new) => new,
             Err(failure) => return ask(Err(failure)).map(|_| None),
@@ -131,15 +144,71 @@ impl Tasks {
         }
         let report = new.prepared.flip().map_err(Failure::from);
         if report.is_ok() {
-            old.push((
-                std::mem::replace(current, digest(package)),
-                std::mem::replace(exported, new.exported),
-            ));
+            let version = Kept {
+                digest: std::mem::replace(current, digest(package)),
+                exported: std::mem::replace(exported, new.exported),
+                memory: std::mem::replace(memory, new.memory),
+                interferes: std::mem::replace(interferes, new.interferes),
+                pins: new.pins,
+            };
             *replaced += 1;
-            (*memory, *interferes) = (new.memory, new.interferes);
-            new.pins.keep();
+            match keeps_old {
+                true => *kept = Some(version),
+                false => old.push(version.settle()),
+            }
         }
         Ok(Some(report.map(|report| report.to_json())))
+    }
+
+    /// Closes the version that a replace has kept.
+    pub fn commit(&mut self, task: u64) -> Result<()> {
+        let (Loaded { vm, old, kept, .. }, ..) = self.switchable(task)?;
+        vm.commit()?;
+        old.extend(kept.take().map(Kept::settle));
+        Ok(())
+    }
+
+    /// Passes the descriptors of the version that a replace has kept to `ask`, and returns to it if `ask` returns true.
+    pub fn rollback(&mut self, task: u64, ask: &mut Ask) -> io::Result<Option<Report>> {
+        let found = self.switchable(task).and_then(|(loaded, current, ..)| {
+            let none =
+                || Failure::new(Status::State, format_args!("task {task} has no version to return to"));
+            loaded.kept.take().map(|version| (version, loaded, current)).ok_or_else(none)
+        });
+        let (version, loaded, current) = match found {
+            Ok(found) => found,
+            Err(failure) => return ask(Err(failure)).map(|_| None),
+        };
+        let Loaded { vm, exported, old, kept, memory, interferes, .. } = loaded;
+        let is_wanted = ask(Ok(&version.exported));
+        let report = match is_wanted {
+            Ok(true) => vm.rollback().map_err(Failure::from),
+            other => {
+                *kept = Some(version);
+                return other.map(|_| None);
+            }
+        };
+        match &report {
+            // Dropping its pins removes those of the version that does not run any more.
+            Ok(_) => {
+                old.push((
+                    std::mem::replace(current, version.digest),
+                    std::mem::replace(exported, version.exported),
+                ));
+                (*memory, *interferes) = (version.memory, version.interferes);
+            }
+            Err(_) => *kept = Some(version),
+        }
+        Ok(Some(report.map(|report| report.to_json())))
+    }
+
+    /// A task whose version may change: what is loaded, the digest of its package, how often it was replaced, and its limits.
+    fn switchable(&mut self, task: u64) -> Result<(&mut Loaded, &mut String, &mut u64, Limits)> {
+        let Running { loaded, digest, replaced, limits, .. } = find(&mut self.0, task)?;
+        let loaded = loaded.as_mut().ok_or_else(|| none(task))?;
+        loaded.forget_read();
+        loaded.resume();
+        Ok((loaded, digest, replaced, *limits))
     }
 
     /// The descriptors of a package that runs, or of an earlier version.
@@ -264,11 +333,22 @@ impl Tasks {
     fn memory_without(&self, task: u64) -> u64 {
         let others = self.0.iter().filter(|(other, _)| **other != task);
         let loaded = others.filter_map(|(_, running)| running.loaded.as_ref());
-        loaded.fold(0, |sum, loaded| sum.saturating_add(loaded.memory))
+        let memory = |loaded: &Loaded| {
+            loaded.memory.saturating_add(loaded.kept.as_ref().map_or(0, |version| version.memory))
+        };
+        loaded.fold(0, |sum, loaded| sum.saturating_add(memory(loaded)))
     }
 
     fn loaded(&self, task: u64) -> Result<&Loaded> {
         self.0.get(&task).and_then(|running| running.loaded.as_ref()).ok_or_else(|| none(task))
+    }
+}
+
+impl Kept {
+    /// The digest and the descriptors, for the next server. The version that has replaced it stays.
+    fn settle(self) -> (String, Exported) {
+        self.pins.keep();
+        (self.digest, self.exported)
     }
 }
 
@@ -344,11 +424,14 @@ fn prepare<'a>(
     case: &mut Case,
     (package, origin): (&[u8], &Origin),
     (others, limits): (u64, Limits),
+    keeps_old: bool,
 ) -> Result<Successor<'a>> {
     case.admit(package, origin)?;
     let package = &*archive::open(package)?;
     let pins = NewPins::of_package(package)?;
-    let prepared = vm.prepare(package, ReplaceOptions::default());
+    let mut options = ReplaceOptions::default();
+    options.keep_old = keeps_old;
+    let prepared = vm.prepare(package, options);
     let mut prepared = prepared.map_err(|error| case.failed(error))?;
     let Some(loaded) = prepared.loaded_code() else {
         return Err(Failure::new(Status::State, "the task runs this version already"));

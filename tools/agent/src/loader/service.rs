@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::files::open_beneath;
 use super::guard::{Config, Guard};
-use super::protocol::{Failure, MAX_MESSAGE, Origin, PROTOCOL, Reply, Request};
-use super::running::{Load, Tasks};
+use super::protocol::{Failure, MAX_MESSAGE, PROTOCOL, Reply, Request};
+use super::running::{Ask, Load, Report, Tasks};
 use super::{channel, privileges, say};
 
 /// The time limit for a message that has begun to arrive, and for the decision about a prepared package.
@@ -143,8 +143,14 @@ impl Server {
                 let failure = Failure::new(Status::State, "the first request must be hello");
                 send(&self.socket, &Reply::Failed(failure), &[])?;
             }
-            Request::Replace { task, package, origin } => {
-                self.replace(tasks, guard, (task, &package, &origin))?;
+            Request::Replace { task, package, origin, keeps_old } => {
+                let new = (task, &*package, &origin);
+                self.switch(|ask| tasks.replace(guard, new, keeps_old, ask))?;
+            }
+            Request::Rollback { task } => {
+                // The earlier version returns even if the log cannot be written.
+                let _ = guard.note("rollback", task);
+                self.switch(|ask| tasks.rollback(task, ask))?;
             }
             Request::Settings => self.settings(guard)?,
             Request::Adopt { task, age } => self.loaded(tasks.adopt(task, age))?,
@@ -194,11 +200,11 @@ impl Server {
         send(&self.socket, &reply, &[])
     }
 
-    /// Replaces the package of a task. The server requests the switch when it is ready to read the new version. If the server has
+    /// Makes a task run another version. The server requests the switch when it is ready to read that version. If the server has
     /// gone, nothing changes.
-    fn replace(&self, tasks: &mut Tasks, guard: &Guard, new: (u64, &[u8], &Origin)) -> io::Result<()> {
+    fn switch(&self, prepare: impl FnOnce(&mut Ask) -> io::Result<Option<Report>>) -> io::Result<()> {
         let mut is_refused = false;
-        let report = tasks.replace(guard, new, |prepared| {
+        let report = prepare(&mut |prepared| {
             is_refused = prepared.is_err();
             self.loaded(prepared)?;
             if is_refused {
@@ -252,6 +258,7 @@ fn handle(
             guard.note(if on { "pause" } else { "resume" }, task)?;
             tasks.pause(task, on)?;
         }
+        Request::Commit { task } => tasks.commit(task)?,
         Request::Unload { task } => {
             // The task is detached even if the log cannot be written.
             let _ = guard.note("unload", task);

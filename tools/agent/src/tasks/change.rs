@@ -144,6 +144,7 @@ impl Tasks {
         let opened = archive::open(package)?;
         let _requests = self.loader.replace();
         let exported = self.loader.load(&Request::Replace {
+            keeps_old: false,
             task: task.id,
             package: package.to_vec(),
             origin: origin.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_saphyr::{Location, Spanned};
 
-use super::{About, File, Kind, Label, MAX_METRICS, MAX_PROGRAMS, Metric, Problem, Program};
+use super::{About, Buckets, File, Kind, Label, MAX_METRICS, MAX_PROGRAMS, Metric, Problem, Program};
 use crate::unit;
 
 /// Maximum number of series of a metric, and of labels.
@@ -192,10 +192,11 @@ fn check_keys(kind: Kind, metric: &Metric) -> Result<(), String> {
         Kind::Histogram if !is_map && metric.observe.is_none() => {
             Err("a histogram needs observe, a field of the events, or map and slots".into())
         }
-        Kind::Histogram if is_map && matches!(metric.buckets, Some(super::Buckets::Explicit(_))) => {
+        Kind::Histogram if is_map => match metric.buckets {
+            None | Some(Buckets::Log2 | Buckets::Linear { .. }) => Ok(()),
             // Edges in the file and slots in the kernel would have to agree, which nothing can check.
-            Err("buckets: the slots of a map are log2 or linear(WIDTH, COUNT)".into())
-        }
+            _ => Err("buckets: the slots of a map are log2 or linear(WIDTH, COUNT)".into()),
+        },
         _ => Ok(()),
     }
 }

@@ -7,6 +7,10 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::Label;
+use crate::native;
+
+/// The growth of native buckets, unless the file specifies it.
+const FACTOR: f64 = 1.1;
 
 /// The kinds of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,11 @@ pub enum Buckets {
         /// The number of buckets with an upper edge.
         count: usize,
     },
+    /// A native histogram of Prometheus.
+    Native {
+        /// The resolution.
+        schema: i8,
+    },
     /// Upper edges, in the unit of the metric.
     Explicit(Vec<f64>),
 }
@@ -103,7 +112,7 @@ impl<'de> Deserialize<'de> for Buckets {
             type Value = Buckets;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("log2, linear(WIDTH, COUNT), or a list of upper edges")
+                f.write_str("log2, linear(WIDTH, COUNT), native, native(FACTOR), or a list of upper edges")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Buckets, E> {
@@ -114,11 +123,17 @@ impl<'de> Deserialize<'de> for Buckets {
                     let is_valid = width > 0.0 && f64::is_finite(width) && (1..=MAX_BUCKETS).contains(&count);
                     is_valid.then_some(Buckets::Linear { width, count })
                 };
+                let native = || {
+                    let factor: f64 = text.strip_prefix("native(")?.strip_suffix(')')?.trim().parse().ok()?;
+                    let is_valid = factor > 1.0 && factor <= 65536.0;
+                    is_valid.then(|| Buckets::Native { schema: native::schema(factor) })
+                };
                 match text {
                     "log2" | "exp2" => Ok(Buckets::Log2),
-                    _ => linear().ok_or_else(|| {
+                    "native" => Ok(Buckets::Native { schema: native::schema(FACTOR) }),
+                    _ => linear().or_else(native).ok_or_else(|| {
                         E::custom(format_args!(
-                            "buckets: expected log2, linear(WIDTH, COUNT) with at most {MAX_BUCKETS} buckets, or a list of upper edges, found {text:?}"
+                            "buckets: expected log2, linear(WIDTH, COUNT) with at most {MAX_BUCKETS} buckets, native, native(FACTOR) with a factor above 1, or a list of upper edges, found {text:?}"
                         ))
                     }),
                 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod label;
+mod logs;
 mod metric;
 mod otlp;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 pub use label::Label;
+pub use logs::Logs;
 pub use metric::{Buckets, Kind, MAX_BUCKETS, Metric};
 pub use otlp::{Compression, Otlp, Temporality};
 
@@ -62,6 +64,9 @@ pub struct Program {
     /// `quotes`: label values that are strings are written with quotes, as eunomia-exporter of eunomia-bpf does.
     #[serde(default)]
     pub compat: Option<String>,
+    /// The events that are pushed as logs to the receiver of metrics.
+    #[serde(default)]
+    pub logs: Option<Spanned<Logs>>,
 }
 
 /// The metrics of a program, by their kind.
@@ -171,6 +176,13 @@ impl File {
         let file: File = parse(text)?;
         check::file(&file)?;
         file.otlp.as_ref().map_or(Ok(()), otlp::check)?;
+        let logs = file.programs.iter().find_map(|program| program.value.logs.as_ref());
+        if let (Some(logs), None) = (logs, &file.otlp) {
+            return Err(Problem::at(
+                logs.referenced,
+                "logs: there is no receiver; add otlp with its endpoint",
+            ));
+        }
         Ok(file)
     }
 }
@@ -225,7 +237,7 @@ impl Program {
 }
 
 /// Parses YAML, with limits on its size and its aliases.
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let position = error.location();
@@ -237,7 +249,8 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
     })
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// Reads a file of limited size.
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if about.len() > MAX_FILE {
         return Err(format!("has {} bytes; the maximum is {MAX_FILE}", about.len()));

@@ -90,6 +90,17 @@ fn hostile_files_are_refused_quickly() {
         }
         text + "programs: *a8\n"
     };
+    // Almost the maximum size, with as many values as possible.
+    let full = |item: &str| item.repeat(MAX_FILE as usize / item.len() - 20);
+    let large = [
+        format!("programs: [{}]", full("a,")),
+        format!("programs:\n{}", full("- name: x\n  metrics: {}\n  ebpf_data: x\n")),
+        format!("programs: \"{}\"", full("\\u0000")),
+    ];
+    for text in &large {
+        let why = File::parse(text).unwrap_err().to_string();
+        assert!(!why.is_empty() && why.len() < 1000, "{}", &why[..why.len().min(1000)]);
+    }
     let begun = std::time::Instant::now();
     for text in [&*bomb, &"[".repeat(100_000), "programs: 1", "programs:", "", "\u{0}", "programs: [", "- a"]
     {

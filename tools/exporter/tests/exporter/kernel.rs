@@ -114,6 +114,26 @@ fn beyond_the_budget_sums_are_still_exact() {
 }
 
 #[test]
+fn a_gauge_keeps_the_largest_values_of_each_scrape() {
+    needs_root!();
+    let option = option();
+    let metrics = "    counters:\n    - {name: events_total}\n    gauges:
+    - {name: largest, map: totals, value: bytes, labels: [name], series: 2}\n";
+    let exporter = Exporter::start(&program(option, metrics));
+    let shown = |text: &str| {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("largest{name="));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    call(option, &[(1, b"a"), (20, b"b"), (3, b"c"), (4, b"d")]);
+    assert_eq!(shown(&exporter.metrics_after(4)), ["\"b\"} 20.0", "\"d\"} 4.0", "\"other\"} 4.0"]);
+    call(option, &[(30, b"c")]);
+    let text = exporter.metrics_after(5);
+    assert_eq!(shown(&text), ["\"c\"} 33.0", "\"b\"} 20.0", "\"other\"} 5.0"]);
+    let folded = value(&text, "eunomia_series_folded_total{program=\"calls\",metric=\"largest\"}");
+    assert!(folded >= Some(4.0), "two values were folded in each scrape: {text}");
+}
+
+#[test]
 fn programs_are_started_and_stopped_by_requests() {
     needs_root!();
     let option = option();

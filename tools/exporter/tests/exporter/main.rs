@@ -1,9 +1,11 @@
 //! The exporter with the real kernel: a package counts calls of prctl, with numbers and names that the tests choose.
 
 mod kernel;
+mod load;
 mod otlp;
 mod prometheus;
 mod reload;
+mod web;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -93,15 +95,23 @@ impl Exporter {
     fn start_with(config: &str, options: &[&str]) -> Exporter {
         let folder = folder();
         std::fs::write(folder.path().join("config.yaml"), config).expect("a file");
+        Exporter::run(folder, |command| command.args(options))
+    }
+
+    /// Runs an exporter with the configuration in `folder`.
+    fn run(folder: tempfile::TempDir, change: impl FnOnce(&mut Command) -> &mut Command) -> Exporter {
         let log = File::create(folder.path().join("log")).expect("a log");
         let mut command = exporter(folder.path());
-        let mut child = command.args(options).stderr(log).spawn().expect("the exporter starts");
+        let mut child = change(&mut command).stderr(log).spawn().expect("the exporter starts");
         let text = || std::fs::read_to_string(folder.path().join("log")).expect("a log");
         wait_for("the exporter", || {
             assert!(child.try_wait().expect("a child").is_none(), "the exporter has ended: {}", text());
             text().contains("Listening on ")
         });
-        let address = text().split_once("Listening on http://").expect("an address").1.trim().to_owned();
+        let text = text();
+        let address = text.split_once("Listening on http").expect("an address").1;
+        let address =
+            address.split_once("://").expect("an address").1.lines().next().expect("an address").to_owned();
         Exporter { child, folder, address }
     }
 
@@ -156,10 +166,11 @@ impl Exporter {
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        let _ = rustix::process::kill_process(
-            rustix::process::Pid::from_child(&self.child),
-            rustix::process::Signal::TERM,
-        );
+        // After the end of the child, another process can have its number.
+        if let Ok(None) = self.child.try_wait() {
+            let child = rustix::process::Pid::from_child(&self.child);
+            let _ = rustix::process::kill_process(child, rustix::process::Signal::TERM);
+        }
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("{}", self.log());

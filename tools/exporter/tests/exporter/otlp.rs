@@ -126,3 +126,69 @@ fn differences_add_up_to_the_totals() {
     assert_eq!(observed as f64, calls);
     drop(exporter);
 }
+
+#[test]
+fn events_are_pushed_as_logs_on_request() {
+    needs_root!();
+    let (option, mut receiver) = (option(), Receiver::start());
+    let config = configuration(option, &receiver, "attributes: {service.name: mine}")
+        .replace("  metrics:\n", "  logs: {where: value > 1}\n  metrics:\n");
+    let exporter = Exporter::start(&config);
+    let calls: Vec<(u64, &[u8])> = (0..6).map(|number| (number, &b"\"a\\n"[..])).collect();
+    call(option, &calls);
+    let (mut logs, mut bodies) = (Vec::new(), 0);
+    while logs.len() < 4 {
+        let request = receiver.next();
+        let Some(resource) = request["resourceLogs"].get(0) else { continue };
+        assert_eq!((&request["path"], &request["encoding"]), (&"/v1/logs".into(), &"gzip".into()));
+        let service = &resource["resource"]["attributes"].as_array().expect("attributes");
+        assert!(service.iter().any(|attribute| attribute["value"]["stringValue"] == "mine"), "{request}");
+        logs.extend(resource["scopeLogs"][0]["logRecords"].as_array().expect("logs").clone());
+        bodies += 1;
+    }
+    let text = |list: &Value, key: &str, kind: &str| {
+        let list = list.as_array().expect("a list");
+        let found = list.iter().find(|pair| pair["key"] == key).unwrap_or_else(|| panic!("{list:?}"));
+        found["value"][kind].clone()
+    };
+    for (log, value) in logs.iter().zip(2..) {
+        let body = &log["body"]["kvlistValue"]["values"];
+        assert_eq!(text(body, "value", "intValue"), value.to_string(), "{log}");
+        assert_eq!(text(body, "name", "stringValue"), "\"a\\n", "{log}");
+        assert_eq!(text(&log["attributes"], "program", "stringValue"), "calls");
+        assert_eq!(text(&log["attributes"], "stream", "stringValue"), "events");
+        assert!(log["timeUnixNano"].as_str().is_some_and(|time| time.len() == 19), "{log}");
+    }
+    // The receiver rejects one of each body.
+    wait_for("the reply", || {
+        let text = exporter.metrics();
+        let outcome = |word: &str| value(&text, &format!("eunomia_logs_total{{outcome=\"{word}\"}}"));
+        (outcome("sent"), outcome("rejected")) == (Some(4.0 - f64::from(bodies)), Some(f64::from(bodies)))
+    });
+    assert!(exporter.log().contains("otlp: 1 logs were rejected: too long"), "{}", exporter.log());
+    let wrong = refused(&program(option, METRICS).replace("  metrics:\n", "  logs: {}\n  metrics:\n"));
+    assert!(wrong.contains("logs: there is no receiver; add otlp with its endpoint"), "{wrong}");
+}
+
+#[test]
+fn native_histograms_are_pushed() {
+    needs_root!();
+    let (option, mut receiver) = (option(), Receiver::start());
+    let config = configuration(option, &receiver, "compression: none");
+    let exporter = Exporter::start(&config.replace("buckets: [0.001, 0.01]", "buckets: native(2)"));
+    // 4 ms is 2^-8 s and a little more.
+    call(option, &[(0, b"a"), (4, b"a"), (1000, b"a"), (2000, b"a")]);
+    let point = loop {
+        let request = receiver.next();
+        let point = &data(&request, "value_seconds", "exponentialHistogram")["dataPoints"][0];
+        if point["count"] == "4" {
+            break point.clone();
+        }
+    };
+    drop(exporter);
+    assert_eq!((&point["count"], &point["zeroCount"]), (&"4".into(), &"1".into()), "{point}");
+    // The scale 0 is the default, which is left out. Index i counts what is above 2^i.
+    assert!(point.get("scale").is_none() && point["positive"]["offset"] == -8, "{point}");
+    let counts = serde_json::json!(["1", "0", "0", "0", "0", "0", "0", "1", "1"]);
+    assert_eq!(point["positive"]["bucketCounts"], counts, "{point}");
+}

@@ -17,7 +17,7 @@ const METRICS: &str = "    counters:
 ";
 
 /// A Prometheus that scrapes an exporter every 100 ms.
-struct Prometheus {
+pub struct Prometheus {
     child: Child,
     _folder: tempfile::TempDir,
     address: String,
@@ -25,11 +25,16 @@ struct Prometheus {
 
 impl Prometheus {
     fn start(target: &str, features: &[&str]) -> Prometheus {
+        Prometheus::start_with(target, features, "")
+    }
+
+    /// `more` are lines of the configuration of the job.
+    pub fn start_with(target: &str, features: &[&str], more: &str) -> Prometheus {
         let folder = folder();
         let address = free_address();
         let config = folder.path().join("prometheus.yml");
         let text = format!(
-            "global: {{scrape_interval: 100ms, scrape_timeout: 100ms}}\nscrape_configs:\n- job_name: test\n  static_configs: [{{targets: ['{target}']}}]\n"
+            "global: {{scrape_interval: 100ms, scrape_timeout: 100ms}}\nscrape_configs:\n- job_name: test\n  static_configs: [{{targets: ['{target}']}}]\n{more}"
         );
         std::fs::write(&config, text).expect("a file");
         let mut command = Command::new("prometheus");
@@ -54,7 +59,7 @@ impl Prometheus {
     }
 
     #[track_caller]
-    fn wait_for(&self, query: &str, expected: f64) {
+    pub fn wait_for(&self, query: &str, expected: f64) {
         let mut found = None;
         for _ in 0..600 {
             found = self.query(query);
@@ -98,6 +103,31 @@ fn prometheus_computes_the_true_numbers() {
     prometheus.wait_for("round(value_seconds_sum * 1000)", 49501.0);
     prometheus.wait_for("up", 1.0);
     prometheus.wait_for("count(about_info)", 1.0);
+}
+
+#[test]
+fn native_histograms_have_the_true_numbers() {
+    needs_root!();
+    let option = option();
+    let more = "    - {name: sizes, observe: value, buckets: native, labels: [name]}\n    gauges:";
+    let exporter = Exporter::start(&program(option, &METRICS.replace("    gauges:", more)));
+    let prometheus = Prometheus::start(&exporter.address, &["--enable-feature=native-histograms"]);
+    let calls: Vec<(u64, &[u8])> = (0..1000).map(|number| (number % 100, &b"a"[..])).collect();
+    call(option, &calls);
+    prometheus.wait_for("histogram_count(sizes)", 1000.0);
+    prometheus.wait_for("histogram_sum(sizes)", 49500.0);
+    // 64 is the upper edge of a bucket, so this is exact: 1 to 64 of 0 to 99.
+    prometheus.wait_for("round(histogram_fraction(0.5, 64, sizes) * 1000)", 640.0);
+    // The other metrics are in the same messages.
+    prometheus.wait_for("calls_counter{name=\"a\"}", 1000.0);
+    prometheus.wait_for("calls_bytes_total", 49500.0);
+    prometheus.wait_for("value_seconds_bucket{le=\"0.01\"}", 110.0);
+    prometheus.wait_for("last_value", 99.0);
+    prometheus.wait_for("count(about_info)", 1.0);
+    prometheus.wait_for("up", 1.0);
+    let text = exporter.metrics();
+    assert_eq!(value(&text, "sizes_bucket{name=\"a\",le=\"63\"}"), Some(640.0), "{text}");
+    assert_eq!(value(&text, "sizes_count{name=\"a\"}"), Some(1000.0), "{text}");
 }
 
 #[test]

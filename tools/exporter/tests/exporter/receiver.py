@@ -5,6 +5,10 @@ import http.server
 import json
 
 from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -24,13 +28,20 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             self.answer(429, b"")
             return
         encoding = self.headers.get("Content-Encoding", "none")
-        request = ExportMetricsServiceRequest.FromString(gzip.decompress(body) if encoding == "gzip" else body)
+        is_logs = self.path == "/v1/logs"
+        kind = ExportLogsServiceRequest if is_logs else ExportMetricsServiceRequest
+        request = kind.FromString(gzip.decompress(body) if encoding == "gzip" else body)
         about = {"path": self.path, "type": self.headers["Content-Type"], "encoding": encoding}
         about["key"] = self.headers.get("X-Key")
         print(json.dumps({**about, **MessageToDict(request)}), flush=True)
-        reply = ExportMetricsServiceResponse()
-        reply.partial_success.rejected_data_points = 3
-        reply.partial_success.error_message = "too old"
+        if is_logs:
+            reply = ExportLogsServiceResponse()
+            reply.partial_success.rejected_log_records = 1
+            reply.partial_success.error_message = "too long"
+        else:
+            reply = ExportMetricsServiceResponse()
+            reply.partial_success.rejected_data_points = 3
+            reply.partial_success.error_message = "too old"
         self.answer(200, reply.SerializeToString())
 
     def answer(self, code: int, body: bytes) -> None:

@@ -20,6 +20,21 @@ impl Exporter {
         line.expect("a line")
     }
 
+    /// The loader, and the process that keeps one running.
+    fn loader(&self) -> (Pid, Pid) {
+        let found = std::fs::read_dir("/proc").expect("proc").flatten().find_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+            let status = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            let parent: i32 = status.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+            let above = std::fs::read_to_string(format!("/proc/{parent}/stat")).ok()?;
+            let above: u32 = above.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+            let is_own = line.contains("--load-packages") && above == self.child.id();
+            is_own.then_some((Pid::from_raw(pid)?, Pid::from_raw(parent)?))
+        });
+        found.expect("a loader")
+    }
+
     fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it runs").count()
     }
@@ -179,16 +194,7 @@ fn counters_go_on_after_the_loader_was_killed() {
     let exporter = Exporter::start(&program(option, METRICS));
     call(option, &[(1, b"a"), (1, b"a")]);
     exporter.metrics_after(2);
-    let loader = std::fs::read_dir("/proc").expect("proc").flatten().find_map(|entry| {
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
-        let status = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        let parent: i32 = status.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
-        let above = std::fs::read_to_string(format!("/proc/{parent}/stat")).ok()?;
-        let above: u32 = above.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
-        (line.contains("--load-packages") && above == exporter.child.id()).then_some(pid)
-    });
-    kill_process(Pid::from_raw(loader.expect("a loader")).expect("a number"), Signal::KILL).expect("it runs");
+    kill_process(exporter.loader().0, Signal::KILL).expect("it runs");
     wait_for("another loader", || {
         call(option, &[(1, b"b")]);
         value(&exporter.metrics(), "events_total{name=\"b\"}").is_some()
@@ -197,6 +203,83 @@ fn counters_go_on_after_the_loader_was_killed() {
     assert_eq!(value(&text, "events_total{name=\"a\"}"), Some(2.0), "{text}");
     assert_eq!(value(&text, "entries_total{name=\"a\"}"), Some(2.0), "{text}");
     assert_eq!(value(&text, "events_total{name=\"b\"}"), value(&text, "entries_total{name=\"b\"}"), "{text}");
+}
+
+#[test]
+fn it_is_not_ready_while_there_is_no_loader() {
+    needs_root!();
+    let exporter = Exporter::start(&program(option(), METRICS));
+    let ready = || exporter.request("GET", "/-/ready", "", "").0;
+    assert_eq!(ready(), 200);
+    let (loader, keeper) = exporter.loader();
+    kill_process(keeper, Signal::STOP).expect("it runs");
+    kill_process(loader, Signal::KILL).expect("it runs");
+    wait_for("the end of the loader", || ready() == 503);
+    assert_eq!(exporter.request("GET", "/-/healthy", "", "").0, 200);
+    kill_process(keeper, Signal::CONT).expect("it runs");
+    wait_for("another loader", || ready() == 200);
+}
+
+#[test]
+fn programs_that_were_replaced_return_if_a_later_one_fails() {
+    needs_root!();
+    let option = option();
+    let metrics = |prefix: &str, more: &str| {
+        METRICS.replace("{name: ", &format!("{{name: {prefix}_")).replacen("[name]", more, 1)
+    };
+    let part = |name: &str, path: &Path, metrics: &str| {
+        format!(
+            "- name: {name}\n  compiled_ebpf_filename: {}\n  variables: {{option: {option}}}\n  metrics:\n{metrics}",
+            path.display()
+        )
+    };
+    let (old, moved) = (package(), variant("moved", "MOVED"));
+    let first = metrics("one", "[name]");
+    let config = format!(
+        "programs:\n{}{}",
+        part("calls", &old, &first),
+        part("more", &old, &metrics("two", "[name]"))
+    );
+    let exporter = Exporter::start(&config);
+    call(option, &[(1, b"a"), (2, b"a")]);
+    exporter.metrics_after(2);
+    // The first program is replaced and loses two metrics; the second one does not fit its package.
+    let fewer = first.replace("one_slots, map: hists, slots: slots, sum: sum", "one_other, observe: value");
+    let fewer = fewer.replace("one_entries_total", "one_renamed_total");
+    let wrong = format!(
+        "programs:\n{}{}",
+        part("calls", &moved, &fewer),
+        part("more", &moved, &metrics("two", "[last]"))
+    );
+    let calls: Vec<(u64, &[u8])> = (0..20_000).map(|number| (number % 20, &b"a"[..])).collect();
+    std::thread::scope(|scope| {
+        let caller = scope.spawn(|| call(option, &calls));
+        for _ in 0..3 {
+            let line = exporter.reload(&wrong);
+            assert!(line.starts_with("the configuration cannot be applied: "), "{line}");
+            assert!(
+                line.contains("program \"more\"") || line.contains("counter \"two_events_total\""),
+                "{line}"
+            );
+        }
+        caller.join().expect("the caller does not panic");
+    });
+    let text = exporter.metrics_after(20_002);
+    for series in [
+        "one_events_total{name=\"a\"}",
+        "one_entries_total{name=\"a\"}",
+        "one_values_count",
+        "one_slots_count",
+        "two_values_count",
+    ] {
+        assert_eq!(value(&text, series), Some(20_002.0), "{series}\n{text}");
+    }
+    assert!(!text.contains("one_other") && !text.contains("one_renamed"), "{text}");
+    let line = exporter.reload(&config.replace(old.to_str().expect("UTF-8"), moved.to_str().expect("UTF-8")));
+    assert_eq!(line, "the configuration was applied: 0 programs started, 0 stopped, 2 replaced, 0 kept");
+    call(option, &[(1, b"a")]);
+    let text = exporter.metrics_after(20_003);
+    assert_eq!(value(&text, "one_entries_total{name=\"a\"}"), Some(20_003.0), "{text}");
 }
 
 #[test]
