@@ -146,7 +146,7 @@ fn socket_of(pid: u32) -> Option<String> {
 }
 
 /// Returns the sum of a figure over the threads of a process.
-fn tasks(pid: u32, of: impl Fn(&str) -> Result<f64>) -> Result<f64> {
+pub fn tasks(pid: u32, of: impl Fn(&str) -> Result<f64>) -> Result<f64> {
     let folder = fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| e.to_string())?;
     folder.flatten().map(|task| of(&task.path().to_string_lossy())).sum()
 }

@@ -26,6 +26,8 @@ pub struct Built {
     pub idle: Compiled,
     /// A package on a raw tracepoint.
     pub raw: Compiled,
+    /// A package with a map of many entries.
+    pub series: Compiled,
     /// The package for processes with many packages.
     pub many: Compiled,
     /// Guests with the package of `signal`: one receives events one by one, one in batches.
@@ -82,6 +84,7 @@ impl Built {
             sizes: sizes(&out)?,
             idle: compile_package("idle", &[], &out)?,
             raw: compile_package("raw", &[], &out)?,
+            series: compile_package("series", &[], &out)?,
             many: compile_package("many", &[], &out)?,
             lengths: compile_package("lengths", &[], &out)?,
             lengths_event: compile_program("event", &["-DLENGTHS=1"], &libbpf, &out)?,
