@@ -183,7 +183,7 @@ impl<F: Flag, E: Event> Request<F, E> {
         self.asked.get()
     }
 
-    /// Takes the request, to report it. A flag without the event is that of a request that was already reported.
+    /// Takes the request, to report it. If the flag is set without the event, the request was already reported.
     #[inline(always)]
     pub fn take(&self) -> bool {
         // Reading is cheaper than exchanging, and mostly there is no request.

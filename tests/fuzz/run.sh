@@ -61,7 +61,7 @@ fuzz() {
     [ "${edges:-0}" -gt 500 ] && nm "$program" | grep ' [TW] __asan_init$' >/dev/null
 }
 
-# As many at a time as there are processors.
+# Runs as many targets at the same time as there are processors.
 processes=()
 for target in "${targets[@]}"; do
     while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do
