@@ -140,8 +140,8 @@ impl Engine {
         Ok(changes)
     }
 
-    /// Replaces packages, all or none. Returns their number. A package whose version of now the kernel cannot keep comes last,
-    /// because there is no way back after that.
+    /// Replaces packages, all or none. Returns their number. A package whose running version cannot be kept
+    /// comes last, because there is no way back after that.
     fn replace_all(&self, steps: &[Step]) -> Result<usize, Problem> {
         let (mut done, mut last, mut count) = (Vec::new(), Vec::new(), 0);
         for step in steps {
@@ -187,7 +187,8 @@ impl Engine {
         }
     }
 
-    /// Replaces the package of a program while its events flow. Its version of now is kept until commit or rollback if `keeps_old`.
+    /// Replaces the package of a program while its events flow. If `keeps_old`, the running version is kept
+    /// until commit or rollback.
     fn replace(
         &self,
         slot: &Slot,
@@ -253,7 +254,7 @@ struct Before {
 
 /// Why a package was not replaced.
 enum Refused {
-    /// The kernel cannot return to the version of now.
+    /// The running version cannot be kept, so there would be no way back to it.
     NotKept,
     /// It failed.
     Failed(Problem),
@@ -263,7 +264,7 @@ impl Refused {
     fn problem(self, wanted: &Spanned<Wanted>) -> Problem {
         match self {
             Refused::Failed(problem) => problem,
-            Refused::NotKept => problem(wanted, "its version of now cannot be kept"),
+            Refused::NotKept => problem(wanted, "its running version cannot be kept"),
         }
     }
 }

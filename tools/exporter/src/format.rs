@@ -1,8 +1,8 @@
-//! The formats of the exposition, and which of them a request prefers.
+//! The exposition formats, and which of them a request prefers.
 
 use prometheus_client::encoding::prometheus_text;
 
-/// A format of the exposition.
+/// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// The text format of Prometheus, 0.0.4.

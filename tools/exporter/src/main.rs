@@ -27,7 +27,7 @@ struct Line {
     #[arg(long)]
     insecure_no_auth: bool,
 
-    /// TLS and users with passwords, in the form of the web configuration file of Prometheus
+    /// Web configuration file for TLS and users with passwords, in the format of Prometheus
     #[arg(long, value_name = "FILE")]
     web_config: Option<PathBuf>,
 

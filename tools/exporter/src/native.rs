@@ -19,7 +19,7 @@ pub const ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
 pub struct Native {
     /// The resolution.
     pub schema: i8,
-    /// The number of values that are about zero.
+    /// The number of values in the zero bucket.
     pub zero: u64,
     /// The counts of positive values by the index of their bucket, in order.
     pub positive: Vec<(i32, u64)>,
@@ -80,7 +80,7 @@ impl Native {
         self.schema = schema;
     }
 
-    /// What was counted since an earlier state, with the resolution of now.
+    /// What was counted since an earlier state, with the current resolution.
     pub fn since(&self, before: &Native) -> Native {
         let mut before = before.clone();
         before.reduce(self.schema);

@@ -267,7 +267,7 @@ fn one(
     }
 }
 
-/// Counts without gaps. The index of OTLP is that of the lower edge of a bucket, and that of Prometheus is that of its upper edge.
+/// Counts without gaps. OTLP numbers a bucket by its lower edge, Prometheus by its upper edge.
 fn dense(buckets: &[(i32, u64)]) -> Buckets {
     let (Some((first, _)), Some((last, _))) = (buckets.first(), buckets.last()) else {
         return Buckets::default();

@@ -1,4 +1,4 @@
-//! The web configuration file, in the form of Prometheus: TLS, and users with passwords.
+//! The web configuration file, in the format of Prometheus: TLS, and users with passwords.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -109,7 +109,7 @@ impl TlsServer {
 /// Users and the hashes of their passwords.
 pub struct Users {
     hashes: BTreeMap<String, String>,
-    /// The hash for an unknown user, whose check must not be shorter than that of a known one.
+    /// The hash that is checked for an unknown user, so that the check takes as long as for a known user.
     none: String,
     /// The last valid password of each user, as a digest with a random key. Comparing a hash takes long, and the same
     /// credentials come with each scrape.
