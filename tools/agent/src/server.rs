@@ -176,8 +176,9 @@ fn follow(tasks: &Arc<Tasks>, ready: oneshot::Sender<()>) -> String {
         Ok(problems) => problems.iter().for_each(|problem| say!("server: {problem}")),
         Err(why) => return why,
     }
+    let mut reconciled = tasks.reconcile();
     loop {
-        if let Ok(problems) = tasks.reconcile() {
+        if let Ok(problems) = reconciled {
             problems.iter().for_each(|problem| say!("server: {problem}"));
             let is_attached = |task: &&Arc<Task>| !matches!(task.current().status, Status::Failed(_));
             tasks.list().iter().filter(is_attached).for_each(|task| tasks.note_healthy_later(task));
@@ -185,10 +186,10 @@ fn follow(tasks: &Arc<Tasks>, ready: oneshot::Sender<()>) -> String {
             tasks.loader().wait_for_end();
         }
         say!("server: the loader has ended");
-        if let Err(why) = tasks.loader().reconnect().and_then(|()| tasks.loader().reload()) {
-            return why;
-        }
-        say!("server: there is another loader, which runs the tasks again");
+        reconciled = match tasks.reconnect() {
+            Ok(reconciled) => reconciled,
+            Err(why) => return why,
+        };
     }
 }
 

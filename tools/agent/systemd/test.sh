@@ -9,7 +9,7 @@ ecli=$(realpath "$1") package=$(realpath "$2") here=$(realpath "$(dirname "$0")"
 if [ "${INSIDE:-}" != yes ]; then
     results=$(mktemp -d)
     trap 'rm -r "$results"' EXIT
-    INSIDE=yes RESULTS=$results timeout 120 unshare --mount --pid --cgroup --uts --ipc --fork --kill-child \
+    INSIDE=yes RESULTS=$results timeout 600 unshare --mount --pid --cgroup --uts --ipc --fork --kill-child \
         "$here/test.sh" "$ecli" "$package" >"$results/console" 2>&1 || true
     grep -qx passed "$results/output" || { cat "$results/console" "$results/output" && exit 1; }
     echo "the units work"
@@ -57,9 +57,9 @@ cat >"$root/opt/test" <<'END'
 #!/bin/bash
 set -eux
 main() { systemctl show --property MainPID --value "eunomia-$1.service"; }
-# has_event: whether an event comes within ten seconds, while programs are started.
+# has_event CURSOR: whether an event comes within a minute, while programs are started.
 has_event() {
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         /bin/true
         sleep 0.1
         [ -z "$(ecli client log 1 --cursor "$1")" ] || return 0

@@ -246,16 +246,30 @@ impl Client {
 /// Ends the loader that listens on `path`, which detaches everything. Returns whether there was a loader. Works with every version
 /// of the loader.
 pub fn end(path: &Path) -> io::Result<bool> {
-    let socket = match UnixStream::connect(path) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            return Ok(false);
+    let since = Instant::now();
+    loop {
+        let socket = match UnixStream::connect(path) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                return Ok(false);
+            }
+            socket => socket?,
+        };
+        match exchange(&socket, &Request::End, &[]) {
+            Ok((Reply::Failed(failure), _)) => return Err(io::Error::other(failure.message)),
+            Ok(_) => return std::fs::remove_file(path).map(|()| true),
+            // The loader has just ended. Its keeper either ends too, or starts another one.
+            Err(error) if is_closed(&error) && since.elapsed() < WAIT => std::thread::sleep(PAUSE),
+            Err(error) => return Err(error),
         }
-        socket => socket?,
-    };
-    match exchange(&socket, &Request::End, &[])? {
-        (Reply::Failed(failure), _) => Err(io::Error::other(failure.message)),
-        _ => std::fs::remove_file(path).map(|()| true),
     }
+}
+
+/// Whether the other end has closed the connection.
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 fn exchange(

@@ -49,7 +49,19 @@ impl Tasks {
     /// Makes the loader run the tasks of the state. Returns a line for each problem. An error means that the connection
     /// to the loader was lost.
     pub fn reconcile(&self) -> Result<Vec<String>> {
+        self.reconcile_with(&mut self.numbers())
+    }
+
+    /// Connects to another loader after the last one has ended, and makes it run the tasks of the state. Changes wait until that is done,
+    /// because the new loader does not know the tasks before. The outer error is the reason why there is no loader any more.
+    pub fn reconnect(&self) -> std::result::Result<Result<Vec<String>>, String> {
         let mut numbers = self.numbers();
+        self.loader.reconnect().and_then(|()| self.loader.reload())?;
+        say!("server: there is another loader, which runs the tasks again");
+        Ok(self.reconcile_with(&mut numbers))
+    }
+
+    fn reconcile_with(&self, numbers: &mut Numbers) -> Result<Vec<String>> {
         let listed = self.loader.list()?.into_iter();
         let mut listed: BTreeMap<u64, Listed> = listed.map(|listed| (listed.task, listed)).collect();
         let mut problems = Vec::new();
@@ -59,7 +71,7 @@ impl Tasks {
                 task.messages.add(Level::Warn, &text);
                 problems.push(format!("task {} ({}): {text}", task.id, task.spec.name));
             }
-            let result = self.make_run(&task, listed.remove(&task.id), &mut numbers, &mut problems);
+            let result = self.make_run(&task, listed.remove(&task.id), numbers, &mut problems);
             if let Err(error) = result {
                 let why = match error.is_loader_lost() {
                     true if task.with(|current| current.deaths) < DEATHS => return Err(error),

@@ -1,18 +1,18 @@
 //! What the server does when something runs out: connections, descriptors, disk space, a clock that can be trusted. With
-//! EUNOMIA_ENDURANCE, there are ten times as many connections and tasks.
+//! EUNOMIA_ENDURANCE, there are more connections and tasks.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::support::{package, run, wait_for};
-use crate::survival::kills as times;
+use crate::survival::times;
 use crate::{Marker, Server, counted, folder, needs_root, package_value};
 
 /// A number in the status of a process, such as `VmHWM:`, its peak memory in KiB.
@@ -46,7 +46,7 @@ fn allow_files(count: u64) {
 #[test]
 fn many_connections_do_not_shut_root_out_or_take_memory() {
     needs_root!();
-    let count = times(1000);
+    let count = times(1000, 10_000);
     allow_files(2 * count + 1000);
     let server = Server::start(&["-p", "0", "--insecure-no-auth"]);
     let address = server.address.clone().expect("an address");
@@ -60,9 +60,7 @@ fn many_connections_do_not_shut_root_out_or_take_memory() {
         stream
     };
     let streams: Vec<TcpStream> = (0..count).map(open).collect();
-    let begun = Instant::now();
     assert_eq!(server.ok(&["list"]), "1 bootstrap Running\n");
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     // The open connections are those that one caller may have, and those that are being refused.
     let open = descriptors(server.child.id());
     assert!(open < 200, "{open} descriptors");
@@ -158,11 +156,11 @@ fn a_full_disk_changes_nothing_that_runs() {
     needs_root!();
     let server = on_small_disk(folder(), 256);
     let packages = [counted(1), counted(2)];
-    server.ok(&["start", "-j", "-n", "one", &packages[0].1]);
+    server.ok(&["start", "-j", "-n", "one", &packages[0]]);
     let fill = format!("dd if=/dev/zero of={}/fill bs=1k 2>/dev/null; true", server.path("state").display());
     inside(&server, &["sh", "-c", &fill]);
     let before = (files(&server, "state/tasks"), files(&server, "state/packages"));
-    let body = json!({"package": package_value(&packages[1].1)});
+    let body = json!({"package": package_value(&packages[1])});
     for (method, path) in [("POST", "/v1/tasks"), ("PUT", "/v1/tasks/1/package")] {
         let (code, error) = server.request(method, path, &body);
         assert_eq!((code, &error["status"]), (507, &json!("state")), "{method}: {error}");
@@ -178,7 +176,7 @@ fn a_full_disk_changes_nothing_that_runs() {
     server.ok(&["stop", "1"]);
     assert_eq!((files(&server, "state/tasks"), files(&server, "state/packages")), Default::default());
     inside(&server, &["rm", &format!("{}/fill", server.path("state").display())]);
-    server.ok(&["start", "-j", "-n", "two", &packages[1].1]);
+    server.ok(&["start", "-j", "-n", "two", &packages[1]]);
 }
 
 #[test]
@@ -266,7 +264,7 @@ fn a_clock_that_jumps_stops_nothing() {
     assert!(made.success());
     let preload = [format!("LD_PRELOAD={library}"), format!("CLOCK_JUMP={jump}")];
     let server = Server::start_as(folder, &["env", &preload[0], &preload[1]], &[]);
-    let (_folder, path) = counted(1);
+    let path = counted(1);
     server.ok(&["start", "-j", "-n", "first", &path]);
     let year = 365 * 24 * 3600;
     for (number, seconds) in [0, 100 * year, -100 * year, -20 * year, 0].into_iter().enumerate() {
@@ -312,7 +310,7 @@ fn memory_and_descriptors_do_not_grow_with_the_number_of_tasks_started() {
     };
     // Each thread of the server that runs for the first time takes some memory, so it settles after a while. A connection may still
     // be open.
-    let half = times(50);
+    let half = times(25, 500);
     let mut before = rounds(half);
     let settles = (0..4).any(|_| {
         let after = rounds(half);
@@ -340,7 +338,7 @@ fn the_next_version_takes_over_the_tasks() {
     let start = |folder| Server::start_with(folder, &path, &[], &[]);
     let server = start(folder);
     let packages = [counted(1), counted(2)];
-    server.ok(&["start", "-j", "-n", "one", &packages[0].1]);
+    server.ok(&["start", "-j", "-n", "one", &packages[0]]);
     let loader = server.loader();
     // As a package manager does: the file is replaced, and the old one stays in use until its processes have ended.
     let mut next = own.clone();
@@ -351,7 +349,7 @@ fn the_next_version_takes_over_the_tasks() {
     let about = server.request("GET", "/v1/version", &Value::Null).1;
     assert_eq!((&about["version"], &about["loader"]["version"]), (&json!(new), &json!(old)), "{about}");
     assert_eq!((server.loader(), server.ok(&["list"]).as_str()), (loader, "1 one Running\n"));
-    server.ok(&["update", "1", &packages[1].1]);
+    server.ok(&["update", "1", &packages[1]]);
     Marker::new().run("marker");
     wait_for("an event", || {
         server.events("1").iter().any(|event| event["comm"] == "marker" && event["version"] == 2)

@@ -16,7 +16,7 @@ fn a_client_of_the_former_server_is_served() {
     needs_root!();
     let (_policy, policy) = policy("[callers]\nnetwork = \"any\"\n");
     let server = Server::start(&["-p", "0", "--insecure-no-auth", "--policy", &policy]);
-    let (_folder, path) = counted(1);
+    let path = counted(1);
     let post = |path: &str, body: Value| server.request_over_tcp("POST", path, "", &body.to_string());
     let list = || server.request_over_tcp("GET", "/task", "", "").1;
     assert_eq!(list(), json!({"tasks": []}));

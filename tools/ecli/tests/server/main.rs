@@ -11,6 +11,7 @@ mod access;
 mod bad_input;
 mod bounds;
 mod budget;
+mod causes;
 mod former;
 mod openapi;
 mod packages;
@@ -30,43 +31,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use causes::{Load, Marker, counted, counted_of};
 use serde_json::Value;
 use support::{Ran, Watchdog, wait_for};
-
-/// Sends an event at each start of a program, with its consecutive number and the version of the package.
-const COUNTED: &str = r#"
-#include "vmlinux.h"
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_tracing.h>
-char LICENSE[] SEC("license") = "GPL";
-struct event { unsigned long long number; unsigned int version; unsigned int extra; char comm[16]; };
-struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 20); } events SEC(".maps");
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, unsigned int); __type(value, unsigned long long); } counter SEC(".maps");
-/// @cmdarg {"long": "extra", "help": "a number in each event"}
-const volatile unsigned int extra = 0;
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(on_exec, struct task_struct *task)
-{
-    unsigned int zero = 0;
-    unsigned long long *count = bpf_map_lookup_elem(&counter, &zero);
-    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
-    if (!event)
-        return 0;
-    event->number = count ? __sync_fetch_and_add(count, 1) : 0;
-    event->version = VERSION;
-    event->extra = extra;
-    bpf_get_current_comm(event->comm, sizeof(event->comm));
-    bpf_ringbuf_submit(event, 0);
-    return 0;
-}
-"#;
-
-/// A version of that package, as the path of its file.
-fn counted(version: u32) -> (tempfile::TempDir, String) {
-    let folder = support::compile(&format!("#define VERSION {version}\n{COUNTED}"));
-    let path = folder.path().join("package.json").to_str().expect("UTF-8").to_owned();
-    (folder, path)
-}
 
 /// The package of a file as a JSON value.
 fn package_value(path: &str) -> Value {
@@ -246,25 +213,5 @@ fn without_chunks(mut body: &str) -> String {
         }
         content += &rest[..len];
         body = &rest[len + 2..];
-    }
-}
-
-/// A program that can be recognised in events.
-struct Marker {
-    folder: tempfile::TempDir,
-}
-
-impl Marker {
-    fn new() -> Marker {
-        Marker { folder: folder() }
-    }
-
-    /// Runs the program under this name, at most 15 bytes.
-    fn run(&self, name: &str) {
-        let path = self.folder.path().join(name);
-        if !path.exists() {
-            std::fs::copy("/bin/true", &path).expect("a copy");
-        }
-        assert!(Command::new(path).stdin(Stdio::null()).status().expect("it runs").success());
     }
 }

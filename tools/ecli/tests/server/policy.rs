@@ -25,8 +25,15 @@ fn refused(server: &Server, args: &[&str]) -> String {
 #[test]
 fn the_network_starts_what_is_signed() {
     needs_root!();
-    let (keys, (_new, path)) = (folder(), counted(1));
+    let keys = folder();
     let at = |name: &str| keys.path().join(name).to_str().unwrap().to_owned();
+    // The signatures are beside the packages.
+    let copied = |version: u32| {
+        let path = at(&format!("{version}.json"));
+        fs::copy(counted(version), &path).unwrap();
+        path
+    };
+    let path = copied(1);
     let made = run(&["keygen", "--no-password", "-p", &at("k.pub"), "-s", &at("k.key")]);
     assert_eq!(made.code, Some(0), "{}", made.err);
     let (_policy, policy) = policy(&format!("keys = {:?}\n", keys.path()));
@@ -46,7 +53,7 @@ fn the_network_starts_what_is_signed() {
     let ran = start(&path);
     assert_eq!((ran.code, ran.out.as_str()), (Some(0), "2\n"), "{}", ran.err);
     // A signature of other bytes.
-    let (_other, other) = counted(2);
+    let other = copied(2);
     fs::copy(format!("{path}.minisig"), format!("{other}.minisig")).unwrap();
     let ran = run(&["client", "-e", &endpoint, "update", "2", &other]);
     assert!(ran.code == Some(4) && ran.err.contains("does not match"), "{}", ran.err);
@@ -81,7 +88,7 @@ int on_exec(void *ctx) { bpf_send_signal(0); return 0; }
     let text = refused(&server, &["start", &package("opensnoop")]);
     assert!(text.contains("refused by rule program_types of the policy"), "{text}");
     // The ring buffer of this one has 1 MiB.
-    let (_one, one) = counted(1);
+    let one = counted(1);
     let text = refused(&server, &["start", &one]);
     assert!(text.contains("refused by rule memory_mib of the policy"), "{text}");
     fs::write(&path, "effects = []\ntasks = 1\nmemory_mib = 16\ntotal_memory_mib = 16\n").unwrap();
@@ -273,7 +280,7 @@ fn a_plan_is_judged_like_a_start() {
     needs_root!();
     let (_policy, path) = policy("memory_mib = 1\n");
     let server = Server::start(&["--policy", &path]);
-    let (_folder, one) = counted(1);
+    let one = counted(1);
     let text = refused(&server, &["plan", &one]);
     assert!(text.contains("refused by rule memory_mib of the policy"), "{text}");
 }

@@ -12,10 +12,10 @@ fn a_killed_server_is_followed_by_one_that_runs_the_same() {
     needs_root!();
     let mut server = Server::start(&[]);
     let packages = [counted(1), counted(2)];
-    server.ok(&["start", "-j", "-n", "one", &packages[0].1, "--extra", "3"]);
+    server.ok(&["start", "-j", "-n", "one", &packages[0], "--extra", "3"]);
     server.ok(&["start", "-n", "two", &package("bootstrap")]);
     server.ok(&["start", "-n", "gone", &package("hello")]);
-    server.ok(&["update", "1", &packages[1].1]);
+    server.ok(&["update", "1", &packages[1]]);
     server.ok(&["pause", "2"]);
     server.ok(&["stop", "3"]);
     // Once with the loader of the previous server, and once without it.
@@ -117,7 +117,7 @@ fn a_task_that_has_failed_is_started_again_if_it_says_so() {
     needs_root!();
     let (_policy, path) = policy("");
     let server = Server::start(&["--policy", &path]);
-    let (_folder, package) = counted(1);
+    let package = counted(1);
     server.ok(&["start", "-n", "a", "--restart", "on-failure", &package]);
     server.ok(&["start", "-n", "b", &package]);
     fs::write(&path, "program_types = [\"xdp\"]\n").unwrap();

@@ -1,27 +1,27 @@
-//! Programs stay attached when the server ends, and no event is lost. With EUNOMIA_ENDURANCE, processes are killed ten times as often.
+//! Programs stay attached when the server ends, and no event is lost. With EUNOMIA_ENDURANCE, processes are killed many more times.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{self, Activity, package, run, wait_for};
-use crate::{Marker, Server, counted, end_loader, needs_root, package_value};
+use crate::support::{self, package, run, wait_for};
+use crate::{Load, Marker, Server, counted, counted_of, end_loader, needs_root, package_value};
 
 pub fn kill(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a process")).expect("a process");
     kill_process(pid, Signal::KILL).expect("it runs");
 }
 
-/// The links of a process, by their numbers: what it keeps attached.
+/// The links of a process, by their numbers: what it keeps attached. A process that has ended keeps nothing.
 pub fn links(pid: u32) -> Vec<u32> {
-    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("a process");
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten();
     let texts = files.flatten().filter_map(|file| fs::read_to_string(file.path()).ok());
     let number =
         |text: String| text.lines().find_map(|line| line.strip_prefix("link_id:")?.trim().parse().ok());
@@ -30,6 +30,9 @@ pub fn links(pid: u32) -> Vec<u32> {
     links.dedup();
     links
 }
+
+/// Returns the number that `Load` has given to an event.
+type Number = fn(&Value) -> Option<u64>;
 
 /// All events of a task, over any number of servers.
 #[derive(Default)]
@@ -50,8 +53,32 @@ impl Events {
         }
     }
 
+    /// Reads the new events, lets `load` cause more, and returns how many numbers there are.
+    fn follow(&mut self, server: &Server, load: &Load, number: Number) -> u64 {
+        self.read(server);
+        let last = self.lines.iter().rev().find_map(|line| number(&line["event"]));
+        let count = last.map_or(0, |last| last + 1);
+        load.has_read(count);
+        count
+    }
+
+    /// Stops `load`, waits for the last event, and checks that no number is missing, and that at most one for each kill occurs twice.
+    fn check(&mut self, server: &Server, load: Load, number: Number) {
+        let end = load.stop();
+        wait_for("the last event", || {
+            self.read(server);
+            self.lines.iter().rev().any(|line| number(&line["event"]) == Some(end - 1))
+        });
+        let counts = self.numbers(number);
+        let missing: Vec<u64> = (0..end).filter(|number| !counts.contains_key(number)).collect();
+        assert!(missing.is_empty() && counts.len() as u64 == end, "of {end} are missing: {missing:?}");
+        let repeated: u64 = counts.values().map(|count| count - 1).sum();
+        assert!(repeated <= kills(), "{repeated} events are repeated after {} kills", kills());
+        eprintln!("{end} events, {repeated} repeated, none lost, {} kills", kills());
+    }
+
     /// Counts each number that `number` finds in the events. No line may report lost events.
-    fn numbers(&self, number: impl Fn(&Value) -> Option<u64>) -> BTreeMap<u64, u64> {
+    fn numbers(&self, number: Number) -> BTreeMap<u64, u64> {
         let mut counts = BTreeMap::new();
         for line in &self.lines {
             assert!(line.get("lost").is_none(), "{line}");
@@ -63,55 +90,38 @@ impl Events {
     }
 }
 
-/// The number of kills in the gate, and ten times as many otherwise.
-pub fn kills(gate: u64) -> u64 {
-    if std::env::var_os("EUNOMIA_ENDURANCE").is_some() { 10 * gate } else { gate }
+/// The number of repeats: few in the gate, all of them with EUNOMIA_ENDURANCE.
+pub fn times(gate: u64, endurance: u64) -> u64 {
+    if std::env::var_os("EUNOMIA_ENDURANCE").is_some() { endurance } else { gate }
 }
 
-/// Checks that no number is missing, and that at most one for each kill occurs twice.
-#[track_caller]
-fn check_numbers(counts: &BTreeMap<u64, u64>, kills: u64) {
-    let (first, last) = (*counts.keys().next().expect("events"), *counts.keys().last().expect("events"));
-    let missing: Vec<u64> = (first..=last).filter(|number| !counts.contains_key(number)).collect();
-    assert!(missing.is_empty(), "{} of {} are missing: {missing:?}", missing.len(), last - first + 1);
-    let repeated: u64 = counts.values().map(|count| count - 1).sum();
-    assert!(repeated <= kills, "{repeated} events are repeated after {kills} kills");
-    eprintln!("{} events, {repeated} repeated, none lost, {kills} kills", counts.len());
+/// The number of kills while events are read.
+fn kills() -> u64 {
+    times(2, 50)
+}
+
+/// The number in an event of the package that counts.
+fn counter(event: &Value) -> Option<u64> {
+    event["number"].as_u64()
 }
 
 #[test]
 fn no_event_of_a_ring_buffer_is_lost_when_the_server_is_killed() {
     needs_root!();
     let mut server = Server::start(&[]);
-    let (_folder, path) = counted(1);
-    server.ok(&["start", "-j", &path]);
+    server.ok(&["start", "-j", &counted_of(1, "load-ring")]);
     let loader = server.loader();
     let before = links(loader);
     assert_eq!(before.len(), 1);
-    let activity = Activity::start();
+    let load = Load::start("load-ring");
     let mut events = Events::default();
-    for _ in 0..kills(5) {
-        let read = events.lines.len();
-        wait_for("events", || {
-            events.read(&server);
-            events.lines.len() > read + 20
-        });
+    for _ in 0..kills() {
+        let before_kill = events.follow(&server, &load, counter);
+        wait_for("events", || events.follow(&server, &load, counter) > before_kill + 20);
         server = Server::start_in(server.kill(), &[]);
         assert_eq!((server.loader(), links(loader)), (loader, before.clone()), "nothing was detached");
     }
-    drop(activity);
-    let read = |events: &mut Events| {
-        events.read(&server);
-        events.lines.len()
-    };
-    let mut count = 0;
-    wait_for("the last event", || {
-        std::thread::sleep(Duration::from_millis(50));
-        std::mem::replace(&mut count, read(&mut events)) == count
-    });
-    let counts = events.numbers(|event| event["number"].as_u64());
-    assert_eq!(counts.keys().next(), Some(&0));
-    check_numbers(&counts, kills(5));
+    events.check(&server, load, counter);
 }
 
 #[test]
@@ -120,25 +130,14 @@ fn no_event_of_a_perf_buffer_is_lost_when_the_server_is_killed() {
     let mut server = Server::start(&[]);
     server.ok(&["start", "-j", &package("opensnoop"), "--pid", &std::process::id().to_string(), "--failed"]);
     let loader = server.loader();
-    let (next, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let opener = {
-        let (next, is_over) = (Arc::clone(&next), Arc::clone(&is_over));
-        std::thread::spawn(move || {
-            while !is_over.load(Relaxed) {
-                let number = next.fetch_add(1, Relaxed);
-                assert!(File::open(format!("/nonexistent/{number}")).is_err());
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        })
-    };
-    let number = |event: &Value| event["fname"].as_str()?.strip_prefix("/nonexistent/")?.parse().ok();
+    let load = Load::of(200, |number| {
+        assert!(File::open(format!("/nonexistent/{number}")).is_err(), "it does not exist")
+    });
+    let number: Number = |event| event["fname"].as_str()?.strip_prefix("/nonexistent/")?.parse().ok();
     let mut events = Events::default();
-    for _ in 0..kills(5) {
-        let begun = next.load(Relaxed);
-        wait_for("events", || {
-            events.read(&server);
-            events.lines.iter().rev().find_map(|line| number(&line["event"])) > Some(begun + 20)
-        });
+    for _ in 0..kills() {
+        let before = events.follow(&server, &load, number);
+        wait_for("events", || events.follow(&server, &load, number) > before + 20);
         server = Server::start_in(server.kill(), &[]);
         assert_eq!(
             server.loader(),
@@ -146,57 +145,49 @@ fn no_event_of_a_perf_buffer_is_lost_when_the_server_is_killed() {
             "the buffers are written only while their opener has them mapped"
         );
     }
-    is_over.store(true, Relaxed);
-    opener.join().unwrap();
-    let last = next.load(Relaxed) - 1;
-    wait_for("the last event", || {
-        events.read(&server);
-        events.lines.iter().rev().any(|line| number(&line["event"]) == Some(last))
-    });
-    check_numbers(&events.numbers(number), kills(5));
+    events.check(&server, load, number);
 }
 
 #[test]
 fn no_event_is_lost_when_the_server_is_killed_while_a_version_is_replaced() {
     needs_root!();
     let mut server = Server::start(&[]);
-    let packages = [counted(1), counted(2)];
-    server.ok(&["start", "-j", &packages[0].1]);
+    let packages = [1, 2].map(|version| counted_of(version, "load-replace"));
+    server.ok(&["start", "-j", &packages[0]]);
     let loader = server.loader();
-    let activity = Activity::start();
+    let load = Load::start("load-replace");
     let mut events = Events::default();
-    for round in 0..kills(5) as usize {
-        let endpoint = server.endpoint();
-        let (path, again) = (packages[(round + 1) % 2].1.clone(), packages[round % 2].1.clone());
+    for _ in 0..kills() {
+        let (endpoint, packages) = (server.endpoint(), packages.clone());
+        let (count, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (done, ends) = (Arc::clone(&count), Arc::clone(&is_over));
         let updates = std::thread::spawn(move || {
-            // An update fails when the server has been killed.
-            let update =
-                |path: &String| run(&["client", "-e", &endpoint, "update", "1", path]).code == Some(0);
-            [&path, &again].into_iter().cycle().take_while(|path| update(path)).count()
+            // An update fails when the server is killed. The next one could reach the next server.
+            let update = |path: &&String| {
+                !ends.load(Relaxed) && run(&["client", "-e", &endpoint, "update", "1", path]).code == Some(0)
+            };
+            packages.iter().rev().cycle().take_while(update).for_each(|_| {
+                done.fetch_add(1, Relaxed);
+            });
         });
-        std::thread::sleep(Duration::from_millis(200 + 37 * round as u64 % 100));
-        events.read(&server);
+        wait_for("both updates", || {
+            events.follow(&server, &load, counter);
+            count.load(Relaxed) >= 2
+        });
+        is_over.store(true, Relaxed);
         server = Server::start_in(server.kill(), &[]);
         assert_eq!(server.loader(), loader);
-        eprintln!("{} updates", updates.join().unwrap());
+        updates.join().unwrap();
+        eprintln!("{} updates", count.load(Relaxed));
     }
-    drop(activity);
-    let mut count = 0;
-    wait_for("the last event", || {
-        std::thread::sleep(Duration::from_millis(50));
-        events.read(&server);
-        std::mem::replace(&mut count, events.lines.len()) == events.lines.len()
-    });
-    let counts = events.numbers(|event| event["number"].as_u64());
-    assert_eq!(counts.keys().next(), Some(&0));
-    check_numbers(&counts, kills(5));
+    events.check(&server, load, counter);
 }
 
 #[test]
 fn a_killed_loader_is_followed_by_one_that_runs_the_same() {
     needs_root!();
     let server = Server::start(&[]);
-    let (_folder, path) = counted(1);
+    let path = counted(1);
     server.ok(&["start", "-j", "-n", "one", &path, "--extra", "3"]);
     server.ok(&["start", "-n", "two", &package("bootstrap")]);
     server.ok(&["pause", "2"]);
@@ -273,7 +264,7 @@ fn a_killed_test_leaves_nothing_running_and_a_loader_gets_no_foreign_descriptors
 fn a_killed_server_and_loader_are_followed_by_others_that_run_the_same() {
     needs_root!();
     let server = Server::start(&[]);
-    let (_folder, path) = counted(1);
+    let path = counted(1);
     server.ok(&["start", "-j", &path]);
     let mut events = Events::default();
     Marker::new().run("marker");
@@ -281,8 +272,10 @@ fn a_killed_server_and_loader_are_followed_by_others_that_run_the_same() {
         events.read(&server);
         !events.lines.is_empty()
     });
-    kill(server.loader());
-    let server = Server::start_in(server.kill(), &[]);
+    // In this order: another loader would get the log of a server that still runs.
+    let (loader, folder) = (server.loader(), server.kill());
+    kill(loader);
+    let server = Server::start_in(folder, &[]);
     assert_eq!((server.ok(&["list"]).as_str(), links(server.loader()).len()), ("1 test Running\n", 1));
     let (read, cursor) = (events.lines.len(), events.cursor.clone());
     events.read(&server);
@@ -294,9 +287,9 @@ fn a_killed_server_and_loader_are_followed_by_others_that_run_the_same() {
 fn state_and_kernel_agree_after_kills_at_random_moments() {
     needs_root!();
     let mut server = Server::start(&[]);
-    let packages = [counted(1), counted(2)];
-    let values = packages.each_ref().map(|(_, path)| package_value(path));
-    let _activity = Activity::start();
+    let values = [1, 2].map(|version| package_value(&counted_of(version, "load-state")));
+    let load = Load::start("load-state");
+    load.has_read(u64::MAX);
     // A seed that differs between runs, and is printed.
     let mut random = u64::from(std::process::id());
     eprintln!("seed {random}");
@@ -304,7 +297,7 @@ fn state_and_kernel_agree_after_kills_at_random_moments() {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (random >> 33) % limit
     };
-    for round in 0..kills(20) {
+    for round in 0..times(6, 200) {
         let victim = next(4);
         let socket = server.path("socket");
         let changes = std::thread::spawn({
@@ -390,7 +383,7 @@ fn check_state(server: &Server, round: u64) {
 fn programs_go_on_after_sigterm_and_end_with_sigint_or_uninstall() {
     needs_root!();
     let mut server = Server::start(&[]);
-    let (_folder, path) = counted(1);
+    let path = counted(1);
     server.ok(&["start", "-j", &path]);
     let loader = server.loader();
     let before = links(loader);
@@ -408,8 +401,7 @@ fn programs_go_on_after_sigterm_and_end_with_sigint_or_uninstall() {
     assert_eq!((server.loader(), links(loader)), (loader, before));
     support::signal(&server.child, Signal::INT);
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
-    let is_gone = || !Path::new(&format!("/proc/{loader}/fdinfo")).exists() || links(loader).is_empty();
-    wait_for("the end of the loader", is_gone);
+    wait_for("the end of the loader", || links(loader).is_empty());
     assert_eq!(uninstall().out, "nothing is attached\n");
     server = Server::start_in(server.kill(), &[]);
     assert_eq!(server.ok(&["list"]), "1 test Running\n", "the task is still wanted");
@@ -428,9 +420,9 @@ fn a_task_is_detached_without_a_server_if_it_should_be() {
     needs_root!();
     let server = Server::start(&["--detach-after", "0"]);
     let packages = [counted(1), counted(2)];
-    server.ok(&["start", "-j", "-n", "default", &packages[0].1]);
-    server.ok(&["start", "-j", "-n", "keep", "--on-agent-death", "keep", &packages[0].1]);
-    server.ok(&["start", "-j", "-n", "detach", "--on-agent-death", "detach", &packages[1].1]);
+    server.ok(&["start", "-j", "-n", "default", &packages[0]]);
+    server.ok(&["start", "-j", "-n", "keep", "--on-agent-death", "keep", &packages[0]]);
+    server.ok(&["start", "-j", "-n", "detach", "--on-agent-death", "detach", &packages[1]]);
     Marker::new().run("marker");
     wait_for("an event", || !server.events("3").is_empty());
     let loader = server.loader();
@@ -470,7 +462,8 @@ fn a_loader_of_another_version_or_of_another_server_is_refused() {
     let mut newer = UnixStream::connect(&path).unwrap();
     let hello = Request::Hello { lowest: PROTOCOL + 1, highest: PROTOCOL + 2 };
     let text = message(ask(&mut newer, hello));
-    assert!(text.contains("speaks protocol 1, and the server 2 to 3"), "{text}");
+    let expected = format!("speaks protocol {PROTOCOL}, and the server {} to {}", PROTOCOL + 1, PROTOCOL + 2);
+    assert!(text.contains(&expected), "{text}");
     assert_eq!(message(ask(&mut newer, Request::List)), "the first request must be hello");
     // A second server connects while the first is connected.
     let mut second = UnixStream::connect(&path).unwrap();

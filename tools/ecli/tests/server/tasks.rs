@@ -5,14 +5,14 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Activity, ecli, package, wait_for};
-use crate::{Marker, Server, counted, needs_root, package_value};
+use crate::support::{ecli, package, wait_for};
+use crate::{Load, Marker, Server, counted, counted_of, needs_root, package_value};
 
 #[test]
 fn a_task_is_started_followed_paused_and_stopped() {
     needs_root!();
     let (server, marker) = (Server::start(&[]), Marker::new());
-    let (_folder, path) = counted(1);
+    let path = counted(1);
     assert_eq!(server.ok(&["start", "-j", "-n", "one", &path, "--extra", "7"]), "1\n");
     assert_eq!(server.ok(&["start", "-n", "two", &package("bootstrap")]), "2\n");
     assert_eq!(server.ok(&["list"]), "1 one Running\n2 two Running\n");
@@ -42,31 +42,32 @@ fn a_task_is_started_followed_paused_and_stopped() {
 fn a_new_version_takes_over_without_losing_or_repeating_an_event() {
     needs_root!();
     let server = Server::start(&[]);
-    let packages = [counted(1), counted(2)];
-    server.ok(&["start", "-j", &packages[0].1]);
-    let _activity = Activity::start();
-    for round in 0..6 {
-        let has_version = |version| server.events("1").iter().any(|event| event["version"] == version);
-        wait_for("events of this version", || has_version(1 + round % 2));
-        let report = server.ok(&["update", "1", &packages[(round as usize + 1) % 2].1]);
+    let packages = [1, 2].map(|version| counted_of(version, "load-versions"));
+    server.ok(&["start", "-j", &packages[0]]);
+    let load = Load::start("load-versions");
+    let wait_for_version = |version: u64| {
+        wait_for("events of this version", || {
+            let events = server.events("1");
+            load.has_read(events.len() as u64);
+            events.last().is_some_and(|event| event["version"] == version)
+        });
+    };
+    for round in 0..4 {
+        wait_for_version(1 + round % 2);
+        let report = server.ok(&["update", "1", &packages[(round as usize + 1) % 2]]);
         let report: Value = serde_json::from_str(&report).unwrap();
         assert_eq!(report["unchanged"], false, "{report}");
         let (code, task) = server.request("GET", "/v1/tasks/1", &Value::Null);
         assert_eq!((code, &task["replaced"]), (200, &json!(round + 1)));
     }
-    wait_for("events of the last version", || {
-        server.events("1").last().is_some_and(|event| event["version"] == 1)
-    });
-    server.ok(&["pause", "1"]);
-    let count = || server.request("GET", "/v1/tasks/1/stats", &Value::Null).1["events"].as_u64().unwrap();
-    let mut before = count();
-    // If two reads in a row find the same lines, all events have been read.
-    wait_for("the last event", || std::mem::replace(&mut before, count()) == before);
+    wait_for_version(1);
+    let end = load.stop();
+    wait_for("the last event", || server.events("1").len() as u64 >= end);
     let events = server.events("1");
     // Each version has its own buffer, so events around a switch may be read in another order than they were sent.
     let mut numbers: Vec<u64> = events.iter().map(|event| event["number"].as_u64().unwrap()).collect();
     numbers.sort_unstable();
-    assert!(numbers.iter().copied().eq(0..events.len() as u64), "each event once over all versions");
+    assert!(numbers.iter().copied().eq(0..end), "each event once over all versions");
     let stats = server.request("GET", "/v1/tasks/1/stats", &Value::Null).1;
     assert!(stats["events"].as_u64().unwrap() >= events.len() as u64 && stats["lost"] == 0, "{stats}");
 }
@@ -113,7 +114,7 @@ fn an_archive_and_a_stored_package_are_started() {
     let archive = |index: usize| {
         let path = folder.path().join(format!("{index}.tar"));
         let mut builder = tar::Builder::new(std::fs::File::create(&path).unwrap());
-        builder.append_path_with_name(&packages[index].1, "package.json").unwrap();
+        builder.append_path_with_name(&packages[index], "package.json").unwrap();
         builder.append_path_with_name("/etc/hostname", "btfhub-archive/a/b/c/d.btf").unwrap();
         builder.finish().unwrap();
         path.to_str().unwrap().to_owned()
@@ -154,8 +155,8 @@ fn changes_at_the_same_time_end_in_one_of_them() {
     needs_root!();
     let server = Server::start(&[]);
     let packages = [counted(1), counted(2), counted(3)];
-    server.ok(&["start", &packages[0].1]);
-    let values = packages.each_ref().map(|(_, path)| json!({"package": package_value(path)}));
+    server.ok(&["start", &packages[0]]);
+    let values = packages.each_ref().map(|path| json!({"package": package_value(path)}));
     let codes: Vec<u16> = std::thread::scope(|scope| {
         let server = &server;
         let put = |value| scope.spawn(move || server.request("PUT", "/v1/tasks/1/package", value));

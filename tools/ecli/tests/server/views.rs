@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::support::{self, package, run, wait_for};
-use crate::{Marker, Server, counted, needs_root, package_value};
+use crate::{Marker, Server, counted, counted_of, needs_root, package_value};
 
 #[test]
 fn a_filter_shows_the_events_that_match() {
     needs_root!();
     let (server, marker) = (Server::start(&[]), Marker::new());
-    let packages = [counted(1), counted(2)];
-    server.ok(&["start", "-j", "-n", "one", &packages[0].1]);
+    let packages = [1, 2].map(|version| counted_of(version, "viewed-"));
+    server.ok(&["start", "-j", "-n", "one", &packages[0]]);
     let shown = |filter: &str| -> Vec<Value> {
         let text = server.ok(&["log", "one", "--filter", filter]);
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -21,7 +21,7 @@ fn a_filter_shows_the_events_that_match() {
     assert_eq!(shown("comm =~ '^viewed-'").len(), 2);
     assert!(shown("number > 100000 || comm == nothing").is_empty());
     // The next version has the same type, so the filter still applies.
-    server.ok(&["update", "one", &packages[1].1]);
+    server.ok(&["update", "one", &packages[1]]);
     marker.run("viewed-a");
     wait_for("the new version", || !shown("version == 2 && comm == \"viewed-a\"").is_empty());
     assert_eq!(shown("version == 1 && comm == \"viewed-a\"").len(), 1);
@@ -105,27 +105,27 @@ fn a_plan_says_what_would_happen_and_changes_nothing() {
     needs_root!();
     let server = Server::start(&[]);
     let packages = [counted(1), counted(2)];
-    let text = server.ok(&["plan", &packages[0].1, "--extra", "5"]);
+    let text = server.ok(&["plan", &packages[0], "--extra", "5"]);
     assert!(text.starts_with("on_exec (tp_btf/sched_process_exec): accepted\n"), "{text}");
     assert!(text.contains("\nkernel memory: "), "{text}");
     assert_eq!(server.ok(&["list"]), "");
-    server.ok(&["start", "-j", &packages[0].1]);
+    server.ok(&["start", "-j", &packages[0]]);
     let inspect = || server.request("GET", "/v1/tasks/1/inspect", &Value::Null).1["programs"].clone();
     let before = inspect();
-    let body = json!({"task": 1, "package": package_value(&packages[1].1)});
+    let body = json!({"task": 1, "package": package_value(&packages[1])});
     let (code, plan) = server.request("POST", "/v1/plan", &body);
     assert_eq!((code, &plan["refused"], &plan["replace"]["unchanged"]), (200, &Value::Null, &json!(false)));
     let carried = |map: &Value| map["name"] == "counter";
     assert!(plan["replace"]["maps"].as_array().unwrap().iter().any(carried), "{plan}");
     let (_, same) =
-        server.request("POST", "/v1/plan", &json!({"task": 1, "package": package_value(&packages[0].1)}));
+        server.request("POST", "/v1/plan", &json!({"task": 1, "package": package_value(&packages[0])}));
     assert_eq!(same["replace"]["unchanged"], true, "{same}");
     assert_eq!(
         (inspect(), server.request("GET", "/v1/tasks/1", &Value::Null).1["replaced"].clone()),
         (before, json!(0))
     );
     // A plan can be carried out.
-    server.ok(&["update", "1", &packages[1].1]);
+    server.ok(&["update", "1", &packages[1]]);
     let refused = support::compile(
         r#"
 #include "vmlinux.h"

@@ -200,10 +200,10 @@ pub fn wait_for_handlers(child: &Child) {
     wait_for("the signal handlers", || has_interrupt(child, "SigCgt:"));
 }
 
-/// Waits until a condition holds, for at most a minute, which is more than a slow machine needs.
+/// Waits until a condition holds, for at most five minutes, which is more than a slow machine needs.
 #[track_caller]
 pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..6000 {
+    for _ in 0..30_000 {
         if is_so() {
             return;
         }
