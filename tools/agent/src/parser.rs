@@ -4,10 +4,12 @@
 //! too much memory or take too long, only the child ends. Its reply is not trusted: it can cause a refusal, but it cannot permit
 //! anything, because the loader judges the loaded instructions again.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -21,9 +23,9 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_de
 use serde_json::{Value, json};
 
 use crate::archive;
-use crate::loader::confine_parser;
 use crate::loader::privileges::allow_only;
 use crate::loader::protocol::{Failure, MAX_DESCRIPTORS, Reply};
+use crate::loader::{channel, confine_parser};
 
 /// The limits of the child: address space in bytes, processor time in seconds, descriptors (each map needs one), and bytes of a
 /// file in memory.
@@ -38,14 +40,86 @@ const MAX_REPLY: u64 = 4 << 20;
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// Makes a child read the package. `command` starts a process that calls [`serve`]. Returns what the programs could do,
-/// according to their instructions as compiled.
-pub fn read(mut command: Command, package: &[u8]) -> Result<Vec<Judged>> {
-    let failed = |error: io::Error| Failure::new(Status::System, format_args!("the package parser: {error}"));
-    let started = in_memory(package).and_then(|input| {
-        command.env_clear().stdin(Stdio::from(input)).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
-    });
-    let mut child = started.map_err(failed)?;
+/// Starts children. Each reads one package. One of them waits for the next package, because starting a child takes longer than reading
+/// most packages.
+pub struct Parsers {
+    /// Starts a process that calls [`serve`].
+    command: fn() -> Command,
+    waiting: RefCell<Option<Parser>>,
+}
+
+/// A child, and the socket for the package.
+struct Parser {
+    child: Child,
+    socket: UnixStream,
+}
+
+impl Parsers {
+    /// `command` starts a process that calls [`serve`].
+    pub fn new(command: fn() -> Command) -> Parsers {
+        Parsers { command, waiting: RefCell::new(None) }
+    }
+
+    /// Starts the child for the next package, unless it waits already. If that fails, it is started with the package.
+    pub fn prepare(&self) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_none() {
+            *waiting = Parser::start((self.command)()).ok();
+        }
+    }
+
+    /// Makes a child read the package. Returns what the programs could do, according to their instructions as compiled.
+    pub fn read(&self, package: &[u8]) -> Result<Vec<Judged>> {
+        let waiting = match self.waiting.take() {
+            Some(mut ended) if !ended.waits() => {
+                let _ = ended.child.wait();
+                None
+            }
+            waiting => waiting,
+        };
+        waiting.map_or_else(|| Parser::start((self.command)()), Ok).map_err(failed)?.read(package)
+    }
+}
+
+impl Drop for Parsers {
+    fn drop(&mut self) {
+        // The child ends when its socket is closed.
+        if let Some(Parser { mut child, socket }) = self.waiting.take() {
+            drop(socket);
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Parser {
+    fn start(mut command: Command) -> io::Result<Parser> {
+        let (socket, other) = UnixStream::pair()?;
+        command.env_clear().stdin(OwnedFd::from(other)).stdout(Stdio::piped()).stderr(Stdio::null());
+        Ok(Parser { child: command.spawn()?, socket })
+    }
+
+    /// Whether the child has not ended. Someone may have killed it while it waited.
+    fn waits(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+        // The child sends nothing, so the socket is readable only if the child has closed it.
+        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+    }
+
+    fn read(self, package: &[u8]) -> Result<Vec<Judged>> {
+        let Parser { child, socket } = self;
+        let input = in_memory(package).map_err(failed)?;
+        // If the child has ended, its status says why.
+        let _ = channel::send(&socket, b"", &[input.as_fd()]);
+        reply(child)
+    }
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::new(Status::System, format_args!("the package parser: {error}"))
+}
+
+/// Waits for the reply of a child, and for its end.
+fn reply(mut child: Child) -> Result<Vec<Judged>> {
     let reply = receive(&mut child);
     if reply.is_err() {
         // The child may have ended already.
@@ -110,11 +184,15 @@ fn receive(child: &mut Child) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The child: reads the package on standard input, and writes the reply to standard output.
+/// The child: receives the package, as a file in memory, over the socket on standard input, and writes the reply to standard output. It
+/// ends if the other end is closed.
 pub fn serve() -> std::result::Result<(), String> {
     restrict()?;
+    let socket = io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
+    let received = channel::receive(&UnixStream::from(socket)).map_err(|error| error.to_string())?;
+    let Some(input) = received.and_then(|(_, mut descriptors)| descriptors.pop()) else { return Ok(()) };
     let mut package = Vec::new();
-    io::stdin().lock().read_to_end(&mut package).map_err(|error| error.to_string())?;
+    File::from(input).read_to_end(&mut package).map_err(|error| error.to_string())?;
     let reply = match judge(&package) {
         Ok(programs) => Reply::Text(encode(&programs)),
         Err(failure) => Reply::Failed(failure),
@@ -203,8 +281,10 @@ fn restrict() -> std::result::Result<(), String> {
 }
 
 /// More system calls, mostly for opening files; Landlock restricts which files.
-const CALLS: [i64; 14] = [
+const CALLS: [i64; 16] = [
     libc::SYS_write,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
     libc::SYS_openat,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
@@ -247,7 +327,7 @@ mod tests {
         let read = |script: &str| {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", script]);
-            read(command, b"{}").unwrap_err()
+            Parser::start(command).unwrap().read(b"{}").unwrap_err()
         };
         assert!(read("kill -SEGV $$").message.ends_with("its parser ended by signal 11"));
         assert!(read("kill -XCPU $$").message.ends_with("its parser took more than 10 s"));

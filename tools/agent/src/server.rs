@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -147,8 +148,7 @@ async fn serve_until_end(
         why = &mut is_lost => return Err(why.unwrap_or_default()),
     }
     tokio::spawn(retry(Arc::clone(&tasks)));
-    let (metered, runtime) = (Arc::clone(&tasks), Handle::current());
-    std::thread::spawn(move || meter(&metered, &runtime));
+    tokio::spawn(meter(Arc::clone(&tasks)));
     let slots = Slots::new(api.limits.clone());
     let handler: Arc<dyn Handler> = Arc::new(api);
     for listener in listeners {
@@ -211,13 +211,23 @@ async fn retry(tasks: Arc<Tasks>) {
     }
 }
 
-/// Compares what tasks use with their budgets, once per second while a task has a budget. It has a thread of its own, because that wakes
-/// up less often than work that the runtime passes to a thread.
-fn meter(tasks: &Tasks, runtime: &Handle) {
+/// Records what tasks use, when the loader reports that one is throttled or stopped. The loader measures it, because that wakes up one
+/// process only.
+async fn meter(tasks: Arc<Tasks>) {
     loop {
-        match tasks.meter() {
-            true => std::thread::sleep(loader::PERIOD),
-            false => runtime.block_on(tasks.wait_for_budgets()),
+        let worker = Arc::clone(&tasks);
+        let metered = tokio::task::spawn_blocking(move || worker.meter().ok().flatten()).await;
+        let changes = metered.ok().flatten().map(std::os::unix::net::UnixStream::from);
+        let changes = changes.and_then(|changes| UnixStream::from_std(changes).ok());
+        let changed = async {
+            let Some(changes) = &changes else { return std::future::pending().await };
+            let is_readable = changes.readable().await.is_ok();
+            // The number of changes does not matter.
+            let _ = is_readable.then(|| changes.try_read(&mut [0; 64]));
+        };
+        tokio::select! {
+            () = changed => {}
+            () = tasks.wait_for_budgets() => {}
         }
     }
 }

@@ -86,7 +86,7 @@ impl Api {
             Call::Stop => self.stop(id).await,
             Call::Pause => self.pause(id, true).await,
             Call::Resume => self.pause(id, false).await,
-            Call::Stats => self.stats(id),
+            Call::Stats => self.stats(id).await,
             Call::Inspect => self.inspect(id).await,
             Call::Replace => self.replace(request, id).await,
             Call::Events => self.events(&request, id),

@@ -96,8 +96,12 @@ impl Api {
         self.blocking(move |tasks| tasks.describe(id)).await.map(ok)
     }
 
-    pub(super) fn stats(&self, id: u64) -> Result<Response> {
+    pub(super) async fn stats(&self, id: u64) -> Result<Response> {
         let task = self.tasks.get(id)?;
+        if !task.with(|current| current.usage.is_null()) {
+            // Without a loader, the last measurement is returned.
+            let _ = self.blocking(|tasks| tasks.meter()).await;
+        }
         let totals = task.totals();
         let vm = task.current().vm.clone();
         let (sources, memory) = match vm {

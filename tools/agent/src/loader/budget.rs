@@ -11,10 +11,8 @@ use serde_json::{Value, json};
 use crate::limits::Limits;
 use crate::policy::Budget;
 
-/// The time between two comparisons. The server requests each one, because it counts the events.
-pub const PERIOD: Duration = Duration::from_secs(1);
-/// The time after which the loader makes a comparison without a request of the server.
-const LATE: Duration = Duration::from_millis(1250);
+/// The time between two comparisons.
+const PERIOD: Duration = Duration::from_secs(1);
 /// The smallest part of a second in which programs run. It is not 0, because their use can only be measured while they run.
 const LEAST: f64 = 0.01;
 /// Programs that cannot be throttled are stopped after this many seconds with too much use.
@@ -90,6 +88,19 @@ pub fn is_metered(each: &Budget, total: &Budget, limits: &Limits) -> bool {
 }
 
 impl Meter {
+    /// Begins the first period, or begins this period again.
+    pub fn begin(&mut self, now: Instant, used: Used) {
+        if self.begun.is_none() {
+            self.share = 1.0;
+        }
+        (self.before, self.begun) = (used, Some(now));
+    }
+
+    /// Whether the task is compared with a budget.
+    pub fn is_metered(&self) -> bool {
+        self.begun.is_some()
+    }
+
     /// Ends a period: records what the task has used in it.
     pub fn measure(&mut self, now: Instant, used: Used) {
         self.resume(now);
@@ -160,6 +171,11 @@ impl Meter {
         self.why.as_deref().unwrap_or_default()
     }
 
+    /// What the server reports to users when it changes: whether the task is throttled, and whether it was stopped.
+    pub fn verdict(&self) -> (bool, bool) {
+        (self.why.is_some(), self.stopped)
+    }
+
     /// Whether it was stopped.
     pub fn is_stopped(&self) -> bool {
         self.stopped
@@ -205,12 +221,11 @@ pub fn decide(
     meters.iter_mut().zip(all).map(|((meter, _), allowed)| meter.decide(now, allowed)).collect()
 }
 
-/// Returns the earliest time at which something is due: a comparison that the server has not requested in time or, unless `is_end`
-/// is set, the suspension of programs.
+/// Returns the earliest time at which something is due: a comparison or, unless `is_end` is set, the suspension of programs.
 pub fn deadline<'a>(meters: impl Iterator<Item = &'a Meter>, is_end: bool) -> Option<Instant> {
     let due = |meter: &Meter| {
-        let late = meter.begun.filter(|_| !meter.stopped).map(|begun| begun + LATE);
-        [meter.off_at.filter(|_| !is_end), late].into_iter().flatten().min()
+        let end = meter.begun.filter(|_| !meter.stopped).map(|begun| begun + PERIOD);
+        [meter.off_at.filter(|_| !is_end), end].into_iter().flatten().min()
     };
     meters.filter_map(due).min()
 }

@@ -208,6 +208,15 @@ impl Client {
         self.call(&Request::KeepLog { task }, &[log]).map(drop)
     }
 
+    /// What tasks with a budget use, as JSON, and a descriptor that becomes readable when one is throttled or stopped.
+    pub fn usage(&self) -> Result<(String, OwnedFd)> {
+        let _between = self.replace();
+        let (Reply::Text(text), mut descriptors) = self.call(&Request::Usage, &[])? else {
+            return Err(unexpected(&"a reply to another request"));
+        };
+        Ok((text, descriptors.pop().ok_or_else(|| unexpected(&"no descriptor"))?))
+    }
+
     /// Opens a file for events, or a new one instead of a full one.
     pub fn open_sink(&self, path: &str, rotate: Option<u64>) -> Result<OwnedFd> {
         let _between = self.replace();

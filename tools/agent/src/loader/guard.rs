@@ -1,6 +1,8 @@
 //! Judges each package by the policy before its programs are attached, and writes the verdict to the audit log.
 
-use std::os::fd::OwnedFd;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -15,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::protocol::{Failure, Origin};
 use crate::audit::Audit;
 use crate::limits::Limits;
-use crate::parser;
+use crate::parser::Parsers;
 use crate::policy::Policy;
 use crate::spec::digest;
 
@@ -30,7 +32,7 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// The file of the audit log, if there is to be one.
     pub audit: Option<PathBuf>,
-    /// Starts a process that calls [`parser::serve`].
+    /// Starts a process that calls [`parser::serve`](crate::parser::serve).
     pub parser: fn() -> Command,
 }
 
@@ -41,6 +43,9 @@ pub struct Guard {
     audit: Audit,
     /// While this descriptor is open, the kernel counts the time of all programs.
     statistics: Option<OwnedFd>,
+    /// The two ends of a connection that notifies the server of tasks that are throttled or stopped.
+    changes: (UnixStream, UnixStream),
+    parsers: Parsers,
 }
 
 /// A package that is being judged, for the audit log.
@@ -56,7 +61,13 @@ impl Guard {
     pub fn open(config: Config, statistics: Option<OwnedFd>) -> std::result::Result<Guard, String> {
         let policy = Policy::load(config.policy.as_deref())?;
         let audit = Audit::open(config.audit.as_deref())?;
-        let guard = Guard { config, policy, audit, statistics };
+        let changes = UnixStream::pair().and_then(|(own, other)| {
+            own.set_nonblocking(true)?;
+            other.set_nonblocking(true).map(|()| (own, other))
+        });
+        let changes = changes.map_err(|error| format!("a socket: {error}"))?;
+        let parsers = Parsers::new(config.parser);
+        let guard = Guard { config, policy, audit, statistics, changes, parsers };
         guard.check_statistics(&guard.policy).map(|()| guard)
     }
 
@@ -65,6 +76,17 @@ impl Guard {
     pub fn statistics(config: &Config) -> Option<OwnedFd> {
         let policy = Policy::load(config.policy.as_deref()).ok()?;
         if policy.limits_time() { count_runs().ok() } else { None }
+    }
+
+    /// The descriptor that becomes readable when a task is throttled or stopped.
+    pub fn changes(&self) -> BorrowedFd<'_> {
+        self.changes.1.as_fd()
+    }
+
+    /// Notifies the server that a task is throttled or stopped.
+    pub fn notify(&self) {
+        // It is readable already if it cannot be written.
+        let _ = (&self.changes.0).write(&[1]);
     }
 
     /// Whether the kernel counts the time of programs.
@@ -118,6 +140,11 @@ impl Guard {
         self.audit.write("loader", line, false).map_err(|error| not_noted(&error))
     }
 
+    /// Prepares for the next package, so that judging it takes less time.
+    pub fn prepare(&self) {
+        self.parsers.prepare();
+    }
+
     /// Begins to judge a package.
     pub fn case(&self, action: &str, task: u64, package: &[u8], origin: &Origin) -> Case<'_> {
         let digest = format!("sha256:{}", digest(package));
@@ -133,7 +160,7 @@ impl Case<'_> {
         let policy = &self.guard.policy;
         let signer = policy.check_source(origin.caller, package, origin.signature.as_deref())?;
         self.line.insert("allowed_by".into(), json!(signer));
-        let programs = parser::read((self.guard.config.parser)(), package)?;
+        let programs = self.guard.parsers.read(package)?;
         self.note_effects(&programs);
         policy.check_programs(&programs)
     }

@@ -22,7 +22,6 @@ pub mod wire;
 use std::fmt::Display;
 use std::io::Write;
 
-pub use budget::PERIOD;
 pub use client::{Client, Settings, end};
 pub use guard::Config;
 pub use keeper::keep;

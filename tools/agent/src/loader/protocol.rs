@@ -16,7 +16,7 @@ pub const MAX_MESSAGE: usize = 32 << 20;
 /// Maximum number of descriptors in a message.
 pub const MAX_DESCRIPTORS: usize = 4096;
 /// The protocol of this version.
-pub const PROTOCOL: u64 = 1;
+pub const PROTOCOL: u64 = 2;
 
 /// "eunomia", the beginning of the first message.
 const MAGIC: u64 = 0x0061_696d_6f6e_7565;
@@ -134,11 +134,9 @@ pub enum Request {
     /// Reads the policy again and opens the audit log again, or leaves both as they are. The reply is [`Reply::Text`], the paths of
     /// both as JSON. It has a descriptor if there is a log, see [`crate::audit::add`].
     Settings,
-    /// Compares the tasks with their budgets, once per second. The reply is [`Reply::Text`], what they use as JSON.
-    Usage {
-        /// The numbers of events of tasks so far.
-        events: Vec<(u64, u64)>,
-    },
+    /// Requests what tasks with a budget use. The reply is [`Reply::Text`], JSON, with a descriptor: a socket that becomes readable
+    /// when a task is throttled or stopped, or no longer throttled.
+    Usage,
     /// Opens a file for the events of a task. The reply is [`Reply::Done`], with the descriptor.
     Sink {
         /// Its path.
@@ -306,9 +304,7 @@ impl Request {
             Request::Sink { path, rotate } => {
                 out.number(16).number(0).text(path).number(rotate.map_or(0, |keep| keep.saturating_add(1)))
             }
-            Request::Usage { events } => out.number(15).number(0).list(events, |out, (task, count)| {
-                out.number(*task).number(*count);
-            }),
+            Request::Usage => out.number(15).number(0),
         };
         out.0
     }
@@ -354,9 +350,7 @@ impl Request {
             },
             (14, 0) => Request::Settings,
             (16, 0) => Request::Sink { path: input.text()?, rotate: input.number()?.checked_sub(1) },
-            (15, 0) => {
-                Request::Usage { events: input.list(|input| Some((input.number()?, input.number()?)))? }
-            }
+            (15, 0) => Request::Usage,
             _ => return None,
         };
         input.0.is_empty().then_some(request)
@@ -496,7 +490,7 @@ mod tests {
             Request::Settings,
             Request::Sink { path: "/a".into(), rotate: None },
             Request::Sink { path: "/a".into(), rotate: Some(0) },
-            Request::Usage { events: vec![(1, 2), (3, 4)] },
+            Request::Usage,
             Request::Pause { task: 2, on: true },
             Request::Unload { task: 3 },
             Request::Describe { task: 4 },

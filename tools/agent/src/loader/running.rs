@@ -38,7 +38,7 @@ pub(super) struct Running {
     /// `None` if it was unloaded because there was no server.
     pub(super) loaded: Option<Loaded>,
     /// The memory of the log that the server writes.
-    log: Option<OwnedFd>,
+    pub(super) log: Option<OwnedFd>,
     /// The digest of the package that runs.
     digest: String,
     wanted: String,
@@ -62,8 +62,6 @@ pub(super) struct Loaded {
     memory: u64,
     /// Whether its programs can drop, deny or rewrite something.
     pub(super) interferes: bool,
-    /// The number of its events, as the server counts them.
-    pub(super) events: u64,
     pub(super) meter: Meter,
 }
 
@@ -103,9 +101,8 @@ impl Tasks {
         let attached = attach(guard, &mut case, &load, others);
         let (vm, memory, interferes) = attached.map_err(|failure| case.refuse(failure))?;
         let exported = sendable(vm.export()?.for_reader())?;
-        let (alone, old, kept, meter, events) = (load.alone, Vec::new(), None, Meter::default(), 0);
-        let mut loaded = Loaded { vm, exported, old, kept, alone, memory, interferes, events, meter };
-        loaded.begin_metering(guard, &load.limits);
+        let (alone, old, kept, meter) = (load.alone, Vec::new(), None, Meter::default());
+        let loaded = Loaded { vm, exported, old, kept, alone, memory, interferes, meter };
         let running = Running {
             loaded: Some(loaded),
             log: None,
@@ -116,6 +113,7 @@ impl Tasks {
             limits: load.limits,
         };
         self.0.insert(load.task, running);
+        self.begin_metering(guard);
         self.adopt(load.task, 0)
     }
 
@@ -284,7 +282,11 @@ impl Tasks {
 
     /// Keeps the log of a task.
     pub fn keep_log(&mut self, task: u64, log: OwnedFd) -> Result<()> {
-        find(&mut self.0, task)?.log = Some(log);
+        let running = find(&mut self.0, task)?;
+        if let Some(loaded) = &mut running.loaded {
+            loaded.begin_with_log(&log);
+        }
+        running.log = Some(log);
         Ok(())
     }
 

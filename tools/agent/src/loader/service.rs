@@ -70,6 +70,9 @@ impl Loader {
     /// Does the work that is due. Returns the time of the next work.
     fn timeout(&mut self) -> Option<Duration> {
         let budgets = self.tasks.regulate(&self.guard);
+        if self.server.is_some() {
+            self.guard.prepare();
+        }
         let other = match self.server {
             Some(_) => self.tasks.forget_read().then_some(LOOK),
             None => {
@@ -152,7 +155,11 @@ impl Server {
                 let _ = guard.note("rollback", task);
                 self.switch(|ask| tasks.rollback(task, ask))?;
             }
-            Request::Settings => self.settings(guard)?,
+            Request::Settings => {
+                self.settings(guard)?;
+                tasks.begin_metering(guard);
+            }
+            Request::Usage => send(&self.socket, &Reply::Text(tasks.usage()), &[guard.changes()])?,
             Request::Adopt { task, age } => self.loaded(tasks.adopt(task, age))?,
             Request::Load { task, package, args, variables, wanted, alone, limits, origin } => {
                 let (package, args, variables, origin) = (&package, &args, &variables, &origin);
@@ -257,6 +264,7 @@ fn handle(
         Request::Pause { task, on } => {
             guard.note(if on { "pause" } else { "resume" }, task)?;
             tasks.pause(task, on)?;
+            tasks.begin_metering(guard);
         }
         Request::Commit { task } => tasks.commit(task)?,
         Request::Unload { task } => {
@@ -269,7 +277,6 @@ fn handle(
             return tasks.plan(guard, (task, &package, &origin), &args, &variables).map(Reply::Text);
         }
         Request::List => return Ok(Reply::Tasks(tasks.list())),
-        Request::Usage { events } => return Ok(Reply::Text(tasks.measure(guard, &events))),
         Request::KeepLog { task } => {
             let missing = || Failure::new(Status::Inval, "the descriptor of the log is missing");
             tasks.keep_log(task, descriptors.into_iter().next().ok_or_else(missing)?)?;

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 pub use line::{Content, LineKind, LineRef, Lines};
 use ring::Ring;
+pub use ring::count;
 pub use writer::{Form, LineWriter};
 
 /// The events of one task.

@@ -22,12 +22,22 @@ const AT_FORM: usize = 0;
 const AT_EPOCH: usize = 8;
 const AT_START: usize = 16;
 const AT_END: usize = 24;
+const AT_NEXT: usize = 32;
 /// Maximum length of a line. A longer one would displace all others.
 const LONGEST: usize = CAPACITY / 4;
 /// Maximum number of bytes that one read copies, unless a single line is longer.
 const READ: usize = 64 << 10;
 /// Number of lines between two marks.
 const STEP: u64 = 256;
+
+/// The number of lines that were ever added to the ring in this memory, for a process that does not map it.
+pub fn count(memory: BorrowedFd) -> u64 {
+    let mut number = [0; 8];
+    match rustix::io::pread(memory, &mut number, AT_NEXT as u64) {
+        Ok(8) => u64::from_ne_bytes(number),
+        _ => 0,
+    }
+}
 
 /// The last lines of a log. Each has a number; they are counted from 0.
 pub struct Ring {
@@ -74,6 +84,7 @@ impl Ring {
             ring.next = line.number.checked_add(1).ok_or_else(malformed)?;
             at = after;
         }
+        ring.memory.set_number(AT_NEXT, ring.next);
         Ok(ring)
     }
 
@@ -117,6 +128,7 @@ impl Ring {
         }
         (self.end, self.next) = (at, self.next + 1);
         self.memory.set_number(AT_END, at);
+        self.memory.set_number(AT_NEXT, self.next);
     }
 
     /// Copies lines from the number `from` on, which must be kept.

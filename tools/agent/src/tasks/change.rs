@@ -121,8 +121,15 @@ impl Tasks {
             let text = format!("task {id} is {}; resume it first", status.word());
             return Err(ApiError::new(StatusCode::CONFLICT, "conflict", text));
         }
-        self.state.save_package(&new, package).map_err(|error| not_saved(&error))?;
-        let report = self.flip(&task, package, &origin).inspect_err(|_| self.remove_package(&new))?;
+        let report = std::thread::scope(|scope| {
+            // The disk takes about as long as the loader, so both work at the same time.
+            let saved = scope.spawn(|| self.state.save_package(&new, package));
+            self.flip(&task, package, &origin, || match saved.join() {
+                Ok(saved) => saved.map_err(|error| not_saved(&error)),
+                Err(_) => Err(ApiError::invalid("the package could not be saved")),
+            })
+        });
+        let report = report.inspect_err(|_| self.remove_package(&new))?;
         task.with(|current| {
             (current.digest, current.origin) = (new, origin);
             current.replaced += 1;
@@ -135,8 +142,15 @@ impl Tasks {
         Ok((task, report))
     }
 
-    /// Switches a task to a new package: it is prepared, then this process reads the events of both, then the loader switches.
-    fn flip(&self, task: &Task, package: &[u8], origin: &Origin) -> Result<String> {
+    /// Switches a task to a new package: it is prepared, then this process reads the events of both, then the loader switches. `saved`
+    /// waits until the package is on the disk.
+    fn flip(
+        &self,
+        task: &Task,
+        package: &[u8],
+        origin: &Origin,
+        saved: impl FnOnce() -> Result<()>,
+    ) -> Result<String> {
         let Some(vm) = task.with(|current| current.vm.clone()) else {
             let text = format!("the events of task {} are not being read", task.id);
             return Err(ApiError::new(StatusCode::CONFLICT, "failed", text));
@@ -149,9 +163,10 @@ impl Tasks {
             package: package.to_vec(),
             origin: origin.clone(),
         })?;
-        if let Err(error) = self.between_turns(|| vm.adopt(&opened, exported)) {
+        let adopt = || Ok(self.between_turns(|| vm.adopt(&opened, exported))?);
+        if let Err(error) = saved().and_then(|()| adopt()) {
             self.loader.run(&Request::Abort)?;
-            return Err(error.into());
+            return Err(error);
         }
         let report = self.loader.text(&Request::Flip);
         let ended = self.between_turns(|| match report.is_ok() {

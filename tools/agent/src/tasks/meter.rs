@@ -1,29 +1,26 @@
-//! Requests that the loader compares what tasks use with their budgets, and records the result.
+//! Records what tasks use, as the loader compares it with their budgets.
 
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 
 use eunomia::Level;
 use serde_json::Value;
 
 use super::Tasks;
-use crate::loader::protocol::Request;
+use crate::error::Result;
 use crate::task::{Status, Task};
 
 impl Tasks {
-    /// Compares all tasks with their budgets. Returns whether one has a budget, so that this must be repeated.
-    pub fn meter(&self) -> bool {
-        // No other request may come between those of a replace.
-        let _numbers = self.numbers();
-        let tasks = self.list();
-        let events = tasks.iter().map(|task| (task.id, task.totals().events)).collect();
-        let Ok(text) = self.loader.text(&Request::Usage { events }) else { return false };
+    /// Records what all tasks use. Returns a descriptor that becomes readable when this must be repeated, if a task has a budget.
+    pub fn meter(&self) -> Result<Option<OwnedFd>> {
+        let (text, changes) = self.loader.usage()?;
         let mut used: Value = serde_json::from_str(&text).unwrap_or_default();
         let used = &mut used["tasks"];
+        let tasks = self.list();
         for task in &tasks {
             self.note_usage(task, used[task.id.to_string()].take());
         }
-        let is_metered = |task: &Arc<Task>| task.with(|current| current.usage["stopped"] == false);
-        tasks.iter().any(is_metered)
+        let is_metered = tasks.iter().any(|task| task.with(|current| current.usage["stopped"] == false));
+        Ok(is_metered.then_some(changes))
     }
 
     /// Records what a task uses: an object as the loader sends it, or null without a budget.
