@@ -94,6 +94,10 @@ impl Engine {
         let plan: serde_json::Value = serde_json::from_str(&plan).unwrap_or_default();
         match plan["refused"].as_str().or(plan["refused"]["message"].as_str()) {
             Some(why) => Err(failed(&why)),
+            // Another file with the same content.
+            None if plan["replace"]["unchanged"] == true => {
+                Ok(Step::Keep(Arc::clone(slot), Program::new(wanted, data, vm, &self.pusher.logs)?))
+            }
             None => Ok(Step::Replace(Arc::clone(slot), wanted, data)),
         }
     }

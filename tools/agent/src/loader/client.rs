@@ -15,9 +15,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use serde_json::{Value, json};
 
-use super::channel;
+use super::exchange::{is_closed, request as exchange};
 use super::inherited::keep_from_children;
-use super::protocol::{Listed, PROTOCOL, Reply, Request};
+use super::protocol::{Listed, Origin, PROTOCOL, Reply, Request};
 use crate::error::{ApiError, Result};
 
 /// The time limit for the reply of the loader to a new server. The loader may still be loading something for the previous one.
@@ -164,14 +164,20 @@ impl Client {
         self.lock().as_ref().map(|connection| (connection.process, connection.version.clone()))
     }
 
-    /// Sends a request that loads or prepares a package, and returns the descriptors for reading its events.
-    pub fn load(&self, request: &Request) -> Result<Exported> {
-        match self.call(request, &[])? {
-            (Reply::Loaded { description }, descriptors) => {
-                Exported::from_parts(&description, descriptors).map_err(|error| unexpected(&error))
-            }
-            _ => Err(unexpected(&"a reply to another request")),
+    /// Prepares a new version of the package of a task, and returns the descriptors for reading its events. `None` if the task
+    /// runs this version already.
+    pub fn prepare(&self, task: u64, package: &[u8], origin: &Origin) -> Result<Option<Exported>> {
+        let (package, origin) = (package.to_vec(), origin.clone());
+        let request = Request::Replace { task, package, origin, keeps_old: false };
+        match self.call(&request, &[])? {
+            (Reply::Text(_), _) => Ok(None),
+            loaded => exported(loaded).map(Some),
         }
+    }
+
+    /// Sends a request that loads a package, or that adopts it, and returns the descriptors for reading its events.
+    pub fn load(&self, request: &Request) -> Result<Exported> {
+        exported(self.call(request, &[])?)
     }
 
     /// Sends a request that has no result.
@@ -275,22 +281,6 @@ pub fn end(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether the other end has closed the connection.
-fn is_closed(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
-}
-
-fn exchange(
-    socket: &UnixStream,
-    request: &Request,
-    descriptors: &[BorrowedFd],
-) -> io::Result<(Reply, Vec<OwnedFd>)> {
-    channel::send(socket, &request.encode(), descriptors)?;
-    let (message, descriptors) = channel::receive(socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    Ok((Reply::decode(&message).ok_or(io::ErrorKind::InvalidData)?, descriptors))
-}
-
 /// Starts the process that keeps a loader running, with a socket that only this user can connect to.
 fn start(path: &Path, mut command: Command) -> io::Result<()> {
     match std::fs::remove_file(path) {
@@ -302,6 +292,15 @@ fn start(path: &Path, mut command: Command) -> io::Result<()> {
     rustix::process::umask(umask);
     keep_from_children();
     command.stdin(OwnedFd::from(listener?)).stdout(Stdio::null()).spawn().map(drop)
+}
+
+fn exported(reply: (Reply, Vec<OwnedFd>)) -> Result<Exported> {
+    match reply {
+        (Reply::Loaded { description }, descriptors) => {
+            Exported::from_parts(&description, descriptors).map_err(|error| unexpected(&error))
+        }
+        _ => Err(unexpected(&"a reply to another request")),
+    }
 }
 
 fn unexpected(error: &dyn std::fmt::Display) -> ApiError {

@@ -6,6 +6,7 @@
 mod budget;
 pub(crate) mod channel;
 mod client;
+pub mod exchange;
 mod files;
 mod guard;
 mod inherited;
@@ -26,6 +27,7 @@ pub use client::{Client, Settings, end};
 pub use guard::Config;
 pub use keeper::keep;
 pub use privileges::{confine_fetcher, confine_parser, confine_server};
+pub use running::UNCHANGED;
 pub use service::serve;
 
 /// Prints a line to stderr and ignores errors: the terminal or pipe may have been closed when the server ended.

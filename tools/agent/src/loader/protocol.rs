@@ -67,7 +67,7 @@ pub enum Request {
         origin: Origin,
     },
     /// Prepares a new package for a task. The reply is [`Reply::Loaded`], with descriptors; the next request is
-    /// [`Request::Flip`] or [`Request::Abort`].
+    /// [`Request::Flip`] or [`Request::Abort`]. If the task runs this package already, the reply is [`Reply::Text`], the report.
     Replace {
         /// The task.
         task: u64,
@@ -159,6 +159,9 @@ pub enum Request {
         /// The origin of the package.
         origin: Origin,
     },
+    /// Opens the file of the program and its signature again. Only the loader of `ecli run` does that, and only for the file of its
+    /// command line. The reply is [`Reply::Done`], with one or two descriptors.
+    Program,
 }
 
 /// The origin of a package.
@@ -301,6 +304,7 @@ impl Request {
                 origin.encode(&mut out)
             }
             Request::Settings => out.number(14).number(0),
+            Request::Program => out.number(20).number(0),
             Request::Sink { path, rotate } => {
                 out.number(16).number(0).text(path).number(rotate.map_or(0, |keep| keep.saturating_add(1)))
             }
@@ -349,6 +353,7 @@ impl Request {
                 origin: Origin::decode(&mut input)?,
             },
             (14, 0) => Request::Settings,
+            (20, 0) => Request::Program,
             (16, 0) => Request::Sink { path: input.text()?, rotate: input.number()?.checked_sub(1) },
             (15, 0) => Request::Usage,
             _ => return None,
@@ -488,6 +493,7 @@ mod tests {
             Request::Commit { task: 8 },
             Request::Rollback { task: 9 },
             Request::Settings,
+            Request::Program,
             Request::Sink { path: "/a".into(), rotate: None },
             Request::Sink { path: "/a".into(), rotate: Some(0) },
             Request::Usage,

@@ -22,6 +22,8 @@ use crate::spec::digest;
 const MAX_TASKS: usize = 256;
 /// The name of the program in messages about its arguments.
 const PROGRAM: &str = "prog";
+/// The report about a package that runs already.
+pub const UNCHANGED: &str = r#"{"unchanged":true}"#;
 type Result<T> = std::result::Result<T, Failure>;
 
 /// Asks the server whether to switch to a version with these descriptors. The error means that it has gone.
@@ -117,7 +119,8 @@ impl Tasks {
         self.adopt(load.task, 0)
     }
 
-    /// Prepares a new package, passes its descriptors to `ask`, and switches to it if `ask` returns true. Returns the report.
+    /// Prepares a new package, passes its descriptors to `ask`, and switches to it if `ask` returns true. Returns the report. If the
+    /// task runs this version already, returns the report at once.
     pub fn replace(
         &mut self,
         guard: &Guard,
@@ -134,7 +137,8 @@ impl Tasks {
         let mut case = guard.case("replace", task, package, origin);
         let prepared = prepare(vm, &mut case, (package, origin), (others, limits), keeps_old);
         let new = match prepared.map_err(|failure| case.refuse(failure)) {
-            Ok(new) => new,
+            Ok(Some(new)) => new,
+            Ok(None) => return Ok(Some(Ok(UNCHANGED.to_owned()))),
             Err(failure) => return ask(Err(failure)).map(|_| None),
         };
         if !ask(Ok(&new.exported))? {
@@ -420,14 +424,14 @@ struct Successor<'a> {
     pins: NewPins,
 }
 
-/// Prepares a new version of a package and judges it.
+/// Prepares a new version of a package and judges it. `None` if this version runs already.
 fn prepare<'a>(
     vm: &'a Vm,
     case: &mut Case,
     (package, origin): (&[u8], &Origin),
     (others, limits): (u64, Limits),
     keeps_old: bool,
-) -> Result<Successor<'a>> {
+) -> Result<Option<Successor<'a>>> {
     case.admit(package, origin)?;
     let package = &*archive::open(package)?;
     let pins = NewPins::of_package(package)?;
@@ -435,13 +439,11 @@ fn prepare<'a>(
     options.keep_old = keeps_old;
     let prepared = vm.prepare(package, options);
     let mut prepared = prepared.map_err(|error| case.failed(error))?;
-    let Some(loaded) = prepared.loaded_code() else {
-        return Err(Failure::new(Status::State, "the task runs this version already"));
-    };
+    let Some(loaded) = prepared.loaded_code() else { return Ok(None) };
     let interferes = case.judge(package, &loaded, (others, &limits))?;
     case.allow()?;
     let exported = sendable(prepared.export()?.for_reader())?;
-    Ok(Successor { prepared, exported, memory: loaded.kernel_memory, interferes, pins })
+    Ok(Some(Successor { prepared, exported, memory: loaded.kernel_memory, interferes, pins }))
 }
 
 /// Refuses a package with more descriptors than fit into a message.

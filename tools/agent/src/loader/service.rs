@@ -10,9 +10,10 @@ use eunomia::Status;
 use eunomia::vm::Exported;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::exchange::{receive, reply as send};
 use super::files::open_beneath;
 use super::guard::{Config, Guard};
-use super::protocol::{Failure, MAX_MESSAGE, PROTOCOL, Reply, Request};
+use super::protocol::{Failure, PROTOCOL, Reply, Request};
 use super::running::{Ask, Load, Report, Tasks};
 use super::{channel, privileges, say};
 
@@ -208,7 +209,7 @@ impl Server {
     }
 
     /// Makes a task run another version. The server requests the switch when it is ready to read that version. If the server has
-    /// gone, nothing changes.
+    /// gone, nothing changes. If the task runs this version already, the report is the only reply.
     fn switch(&self, prepare: impl FnOnce(&mut Ask) -> io::Result<Option<Report>>) -> io::Result<()> {
         let mut is_refused = false;
         let report = prepare(&mut |prepared| {
@@ -281,37 +282,10 @@ fn handle(
             let missing = || Failure::new(Status::Inval, "the descriptor of the log is missing");
             tasks.keep_log(task, descriptors.into_iter().next().ok_or_else(missing)?)?;
         }
+        Request::Program => {
+            return Err(Failure::new(Status::Unsupported, "a server sends its programs to the loader"));
+        }
         _ => return Err(Failure::new(Status::State, "nothing is prepared")),
     }
     Ok(Reply::Done)
-}
-
-fn receive(socket: &UnixStream) -> io::Result<Option<(Request, Vec<OwnedFd>)>> {
-    let Some((message, descriptors)) = channel::receive(socket)? else { return Ok(None) };
-    let malformed = || io::Error::other("the server sent a malformed request");
-    Ok(Some((Request::decode(&message).ok_or_else(malformed)?, descriptors)))
-}
-
-/// Sends a reply, or an error if it is too long.
-fn send(socket: &UnixStream, reply: &Reply, descriptors: &[BorrowedFd]) -> io::Result<()> {
-    let body = reply.encode();
-    if body.len() <= MAX_MESSAGE {
-        return channel::send(socket, &body, descriptors);
-    }
-    let text = format!("the reply has {} bytes, more than {MAX_MESSAGE}", body.len());
-    channel::send(socket, &Reply::Failed(Failure::new(Status::Unsupported, text)).encode(), &[])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reply_that_is_too_long_is_replaced_by_an_error() {
-        let (one, other) = UnixStream::pair().unwrap();
-        send(&one, &Reply::Text("x".repeat(MAX_MESSAGE)), &[]).unwrap();
-        let (message, _) = channel::receive(&other).unwrap().unwrap();
-        let Some(Reply::Failed(failure)) = Reply::decode(&message) else { panic!("no failure") };
-        assert_eq!(failure.message, "the reply has 33554448 bytes, more than 33554432");
-    }
 }

@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::{MAX_TASKS, Tasks, no_log, not_saved, now};
 use crate::archive;
 use crate::error::{ApiError, Result};
+use crate::loader::UNCHANGED;
 use crate::loader::protocol::{Origin, Request};
 use crate::log::Log;
 use crate::spec::{Spec, digest};
@@ -115,7 +116,7 @@ impl Tasks {
         }
         let new = digest(package);
         if new == running && status != Status::Paused {
-            return Ok((task, r#"{"unchanged":true}"#.to_owned()));
+            return Ok((task, UNCHANGED.to_owned()));
         }
         if status != Status::Running {
             let text = format!("task {id} is {}; resume it first", status.word());
@@ -130,6 +131,11 @@ impl Tasks {
             })
         });
         let report = report.inspect_err(|_| self.remove_package(&new))?;
+        let Some(report) = report else {
+            // Another file with the same content.
+            self.remove_package(&new);
+            return Ok((task, UNCHANGED.to_owned()));
+        };
         task.with(|current| {
             (current.digest, current.origin) = (new, origin);
             current.replaced += 1;
@@ -143,26 +149,21 @@ impl Tasks {
     }
 
     /// Switches a task to a new package: it is prepared, then this process reads the events of both, then the loader switches. `saved`
-    /// waits until the package is on the disk.
+    /// waits until the package is on the disk. `None` if the package runs already.
     fn flip(
         &self,
         task: &Task,
         package: &[u8],
         origin: &Origin,
         saved: impl FnOnce() -> Result<()>,
-    ) -> Result<String> {
+    ) -> Result<Option<String>> {
         let Some(vm) = task.with(|current| current.vm.clone()) else {
             let text = format!("the events of task {} are not being read", task.id);
             return Err(ApiError::new(StatusCode::CONFLICT, "failed", text));
         };
         let opened = archive::open(package)?;
         let _requests = self.loader.replace();
-        let exported = self.loader.load(&Request::Replace {
-            keeps_old: false,
-            task: task.id,
-            package: package.to_vec(),
-            origin: origin.clone(),
-        })?;
+        let Some(exported) = self.loader.prepare(task.id, package, origin)? else { return Ok(None) };
         let adopt = || Ok(self.between_turns(|| vm.adopt(&opened, exported))?);
         if let Err(error) = saved().and_then(|()| adopt()) {
             self.loader.run(&Request::Abort)?;
@@ -176,6 +177,6 @@ impl Tasks {
         if let Err(error) = ended {
             say!("task {}: the events of both versions are read until the next one: {error}", task.id);
         }
-        report
+        report.map(Some)
     }
 }

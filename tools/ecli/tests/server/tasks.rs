@@ -103,6 +103,16 @@ fn a_start_is_idempotent_and_a_name_is_used_once() {
     assert!(ran.code == Some(1) && ran.err.contains("task 1 runs sha256:"), "{}", ran.err);
     let digest = first["digest"].as_str().unwrap();
     server.ok(&["update", "1", &package("bootstrap"), "--if-digest", digest]);
+    // Another file with the same content is as unchanged as the file itself.
+    let folder = crate::folder();
+    let path = folder.path().join("other.json");
+    let value: Value = serde_json::from_slice(&std::fs::read(package("bootstrap")).unwrap()).unwrap();
+    std::fs::write(&path, serde_json::to_vec_pretty(&value).unwrap()).unwrap();
+    for _ in 0..2 {
+        assert_eq!(server.ok(&["update", "1", path.to_str().unwrap()]), "{\"unchanged\":true}\n");
+    }
+    let task = server.request("GET", "/v1/tasks/1", &Value::Null).1;
+    assert_eq!((&task["digest"], &task["replaced"]), (&first["digest"], &first["replaced"]), "{task}");
 }
 
 #[test]
