@@ -249,6 +249,10 @@ fn pack_both_versions() {
             println!("pack {}", path.display());
         }
     }
+    let path = support::packed("override");
+    let package = support::package(&source(1, "", &[RAW_TP, OVERRIDE].concat()));
+    std::fs::write(&path, package).expect("the package is written");
+    println!("pack {}", path.display());
 }
 
 fn attached(package: &[u8], replaceable: bool) -> Vm {
@@ -776,7 +780,12 @@ fn with_the_flag_another_program_has_the_link() {
 
 /// The kernel accepts this helper only in the program that has the hook. Few kernels have it.
 const OVERRIDE: &str = r#"
-SEC("kprobe/__x64_sys_getpgid") int overriding(struct pt_regs *ctx) { bpf_override_return(ctx, 0); return 0; }"#;
+SEC("kprobe/__x64_sys_getpgid") int overriding(struct pt_regs *ctx)
+{
+    if (thread_of(BPF_CORE_READ((struct pt_regs *)PT_REGS_PARM1(ctx), di)) < 2)
+        bpf_override_return(ctx, 0);
+    return 0;
+}"#;
 
 #[test]
 fn dispatchers_count_as_kernel_memory() {
@@ -911,6 +920,98 @@ fn a_kept_version_runs_again_without_a_load() {
         drop(vm);
         watch.is_clean();
     }
+}
+
+/// libbpf numbers the descriptions of arguments for each object, so versions that attach their own probes have maps of their own.
+#[test]
+fn usdt_probes_without_dispatchers_are_exchanged_on_request() {
+    needs_root!();
+    let _turn = turn();
+    let watch = Watch::new();
+    let other = USDT.replace("on_enter", "other").replace("#include <bpf/usdt.bpf.h>", "");
+    let version = |number: u32, programs: &[&str]| support::package(&source(number, "", &programs.concat()));
+    let all = [
+        (version(1, &[USDT]), 1),
+        (version(2, &[USDT]), 1),
+        (version(3, &[USDT, &other]), 2),
+        (version(4, &[USDT]), 1),
+    ];
+    for options in [overlapping(), with_a_gap()] {
+        let vm = attached(&all[0].0, false);
+        let sees = |vm: &Vm, count: usize| {
+            for _ in 0..2 {
+                beat(1, 7);
+            }
+            assert_eq!(events(vm), 2 * count);
+        };
+        sees(&vm, 1);
+        let error = vm.replace(&all[1].0, ReplaceOptions::default()).expect_err("on request only");
+        assert_eq!(error.status(), Status::Unsupported);
+        assert!(error.to_string().contains("without the option replaceable"), "{error}");
+        sees(&vm, 1);
+        for (package, count) in all[1..].iter().chain(&all) {
+            let report = vm.replace(package, options).expect("the replace works").to_json();
+            assert!(!report.contains(r#""change":"swapped""#), "{report}");
+            let map = r#"{"change":"fresh","name":"__bpf_usdt_specs","reason":"each version attaches its own probes"}"#;
+            assert!(report.contains(map), "{report}");
+            sees(&vm, *count);
+        }
+        let mut strict = options;
+        (strict.strict_maps, strict.migrate_maps) = (true, true);
+        vm.replace(&all[0].0, strict).expect("these maps never keep their content");
+        sees(&vm, 1);
+        vm.detach().expect("the package detaches");
+        sees(&vm, 0);
+        vm.attach().expect("the package attaches again");
+        sees(&vm, 1);
+        drop(vm);
+        watch.is_clean();
+    }
+}
+
+/// Checks that a version with a program that calls bpf_override_return does not replace another one, nor the other way round.
+fn overriding(packages: [Vec<u8>; 2]) {
+    let [plain, overriding] = packages;
+    let vm = attached(&plain, true);
+    let refused = |vm: &Vm, package: &[u8]| {
+        let error = vm.replace(package, ReplaceOptions::default()).map(drop).expect_err("the helper");
+        call(0, 1);
+        assert_eq!(events(vm), 1, "the running version goes on");
+        error
+    };
+    let error = refused(&vm, &overriding);
+    // A kernel without this helper names it in the verifier's log.
+    let text = format!("{error}\n{}", error.detail());
+    assert!(text.contains("overriding") && text.contains("bpf_override_return"), "{text}");
+    drop(vm);
+    let vm = support::vm_with(Options::new().replaceable(true)).0;
+    vm.open(&overriding, Kind::Json).expect("the package opens");
+    if let Err(error) = vm.attach() {
+        assert_eq!(error.status(), Status::Verifier, "{error}");
+        return println!("this kernel lacks bpf_override_return");
+    }
+    for error in [error, refused(&vm, &plain)] {
+        assert_eq!(error.status(), Status::Unsupported);
+        let why = "cannot be replaced while it runs: it calls bpf_override_return";
+        assert!(error.message().contains(why) && error.message().contains("\"overriding\""), "{error}");
+    }
+}
+
+#[test]
+fn a_program_that_overrides_a_result_is_named() {
+    needs_root!();
+    let _turn = turn();
+    let both = [RAW_TP.to_owned(), [RAW_TP, OVERRIDE].concat()];
+    overriding(both.map(|programs| support::package(&source(1, "", &programs))));
+}
+
+/// The same on kernels with kprobes.
+#[test]
+#[ignore = "needs hooks that not every kernel has: run by make vm"]
+fn vm_a_program_that_overrides_a_result_is_named() {
+    let _turn = turn();
+    let packed = ["raw_tp-0", "override"].map(|name| std::fs::read(support::packed(name)));
+    overriding(packed.map(|package| package.expect("tests/kernels/run.sh packs it")));
 }
 
 /// Runs `change` while the dispatcher of the program number `at` refuses every program: the descriptor of its slots refers to

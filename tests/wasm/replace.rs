@@ -99,6 +99,45 @@ fn a_map_of_another_type_starts_empty() {
 }
 
 #[test]
+fn if_the_new_guest_fails_at_its_start_nothing_is_left() {
+    needs_root!();
+    let watch = Watch::new();
+    let rejected = CALLS.replace("if (", "if (!*(volatile int *)0 && ");
+    assert_ne!(rejected, CALLS);
+    let first = guest("events", &[], &support::package(&counting(1)));
+    let trap = main_of("", "unreachable");
+    // The guest gets no package, and ends with an exit code of its own.
+    let without_package = guest("events", &[], &support::package(&rejected));
+    for (second, expected) in [(trap, Err("unreachable")), (without_package, Ok(11))] {
+        let vm = opened(&first, WasmOptions::new());
+        let is_ready = AtomicBool::new(false);
+        let result = thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_ready.load(SeqCst) {
+                    thread::yield_now();
+                }
+                vm.replace(&second, Default::default()).expect("the module itself is valid");
+            });
+            with_patience(&vm, || {
+                vm.wasm_run(&["guest"], Format::Json, |event: &Event<'_>| {
+                    is_ready.fetch_or(event.data == b"ready", SeqCst);
+                    Flow::Continue
+                })
+            })
+        });
+        match expected {
+            Ok(code) => assert_eq!(result.expect("it ends by itself"), code),
+            Err(why) => drop(refused(result, Status::Wasm, &[why])),
+        }
+        // The vm is still open.
+        watch.kernel_is_clean();
+        assert_eq!(vm.stats().replaces, 1);
+        vm.replace(&main_of("", "(i32.const 5)"), Default::default()).expect("another one");
+        assert_eq!(run(&vm).0.expect("it runs"), 5);
+    }
+}
+
+#[test]
 fn a_guest_that_computes_is_ended() {
     let loops = main_of("", "(loop (br 0)) (i32.const 0)");
     let vm = opened(&loops, WasmOptions::new());

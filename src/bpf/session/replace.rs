@@ -140,27 +140,31 @@ impl Session {
     #[inline(never)]
     fn carry(&mut self, running: &Session, options: ReplaceOptions) -> Result<String> {
         let mut changes = Vec::new();
+        let shares_probes = running.shares_probes();
         for (index, map) in self.opened.maps.iter().enumerate() {
             let at = running.maps().iter().position(|old| old.name == map.name && old.fd().is_ok());
             let old = at.map(|at| &running.maps()[at]);
             let is_same_data = |at| options.carry_data && self.is_same_data(index, running, at);
             // Programs on USDT probes find their arguments in these maps, and links refer to the entries, so the maps
-            // are always carried over.
+            // are always carried over with the links, and never without.
             let is_usdt = map.name.to_bytes().starts_with(USDT_MAPS);
             let reason = match at {
+                Some(_) if is_usdt && !shares_probes => Some("each version attaches its own probes"),
                 _ if options.fresh_maps && !is_usdt => Some("requested by the host"),
                 Some(at) if is_same_data(at) => None,
                 _ => why_fresh(old.map(|old| &**old), map),
             };
             match (old, reason) {
                 (Some(old), Some(reason))
-                    if options.migrate_maps && !options.fresh_maps && can_copy(old, map) =>
+                    if options.migrate_maps && !options.fresh_maps && !is_usdt && can_copy(old, map) =>
                 {
                     self.grown.push((index, Arc::clone(old)));
                     note(&mut changes, &map.name, "migrated", "reason", reason.into());
                     continue;
                 }
-                (Some(old), Some(reason)) if is_usdt || options.strict_maps && is_kept(old) => {
+                (Some(old), Some(reason))
+                    if is_usdt && shares_probes || options.strict_maps && !is_usdt && is_kept(old) =>
+                {
                     return Err(old.about(Error::new(
                         Status::Type,
                         format_args!("cannot be carried over to the new version: {reason}"),
@@ -342,6 +346,11 @@ impl Session {
         let prog = &self.progs[index];
         let section = prog.section.to_string_lossy();
         prog.targets.iter().any(|of| of.attach.as_deref().unwrap_or(&section).starts_with("usdt"))
+    }
+
+    /// Whether the next version takes over links to USDT probes.
+    fn shares_probes(&self) -> bool {
+        (0..self.progs.len()).any(|index| self.progs[index].dispatcher.is_some() && self.is_usdt(index))
     }
 
     /// The reason why a program cannot be called by a dispatcher.
