@@ -18,16 +18,29 @@ const NET_PROGRAMS: [u32; 2] = [prog_type::SCHED_CLS, prog_type::SCHED_ACT];
 pub fn drop_unneeded(vm: &Vm, needed_for_symbols: &[Capability]) {
     let programs = (0..vm.prog_count().unwrap_or(0)).filter_map(|index| vm.prog_at(index).ok());
     let is_net = programs.into_iter().any(|prog| NET_PROGRAMS.contains(&prog.kind));
-    let bpf = if caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF) {
-        Capability::CAP_BPF
-    } else {
-        Capability::CAP_SYS_ADMIN
-    };
-    let mut needed = HashSet::from([bpf]);
+    let mut needed = HashSet::from([for_maps()]);
     if is_net {
         needed.insert(Capability::CAP_NET_ADMIN);
     }
     needed.extend(needed_for_symbols);
+    keep(&needed);
+}
+
+/// The privilege for reading maps.
+fn for_maps() -> Capability {
+    match caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF) {
+        true => Capability::CAP_BPF,
+        false => Capability::CAP_SYS_ADMIN,
+    }
+}
+
+/// Drops all privileges of this thread, except those for looking up symbols, if another process loads and attaches the package.
+/// Before Linux 6.0, the kernel requires one for reading maps.
+pub fn drop_for_reading(needed_for_symbols: &[Capability]) {
+    let mut needed: HashSet<Capability> = needed_for_symbols.iter().copied().collect();
+    if eunomia::internal::kernel_version().is_none_or(|version| version < (6, 0)) {
+        needed.insert(for_maps());
+    }
     keep(&needed);
 }
 
@@ -36,6 +49,7 @@ pub fn drop_unneeded(vm: &Vm, needed_for_symbols: &[Capability]) {
 pub fn keep_for_loading() {
     let mut needed = HashSet::from([
         Capability::CAP_NET_ADMIN,
+        Capability::CAP_IPC_LOCK,
         Capability::CAP_SYS_RESOURCE,
         Capability::CAP_SYS_PTRACE,
         Capability::CAP_DAC_READ_SEARCH,

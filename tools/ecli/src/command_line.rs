@@ -8,9 +8,9 @@ use clap::{CommandFactory, Parser};
 use crate::error::{Code, say};
 use crate::options::{Command, CommandLine};
 
-/// Reads the command line of this process. Exits after a usage error, `--help` and `--version`.
-pub fn read() -> CommandLine {
-    let args = with_command(std::env::args_os().collect());
+/// Reads a command line. Exits after a usage error, `--help` and `--version`.
+pub fn read(args: Vec<OsString>) -> CommandLine {
+    let args = with_command(args);
     let mut line = CommandLine::try_parse_from(&args).unwrap_or_else(|error| exit(&error, &args));
     // A trailing `--` is standard input, as in eunomia-bpf 0.3.
     match &mut line.command {

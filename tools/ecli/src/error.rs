@@ -81,11 +81,16 @@ impl Failure {
 
     /// Prints it to stderr.
     pub fn report(&self) {
-        let lines: Vec<&str> = self.detail.lines().collect();
-        for line in &lines[lines.len().saturating_sub(DETAIL_LINES)..] {
+        for line in self.shown_detail() {
             let _ = writeln!(std::io::stderr(), "  {}", plain(line));
         }
         say(&self.text);
+    }
+
+    /// The lines of the detail that are shown.
+    pub fn shown_detail(&self) -> Vec<&str> {
+        let lines: Vec<&str> = self.detail.lines().collect();
+        lines[lines.len().saturating_sub(DETAIL_LINES)..].to_vec()
     }
 
     /// The one-line message.

@@ -1,5 +1,6 @@
 //! Reading files of bounded size.
 
+use std::fmt::Display;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
@@ -11,8 +12,13 @@ pub const MAX_BYTES: usize = 512 << 20;
 
 /// Reads a program file.
 pub fn read_file(path: &str) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|error| Failure::io(Code::Source, path, &error))?;
+    read_opened(file, path)
+}
+
+/// Reads a program file that has been opened.
+pub fn read_opened(file: File, path: &str) -> Result<Vec<u8>> {
     let failed = |e: io::Error| Failure::io(Code::Source, path, &e);
-    let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if metadata.is_dir() {
         return Err(Failure::new(
@@ -50,12 +56,18 @@ pub fn read_all(from: impl Read) -> io::Result<Vec<u8>> {
 
 /// Reads a key or a signature.
 pub fn read_text(path: &Path) -> Result<String> {
+    let file = File::open(path).map_err(|error| Failure::io(Code::Source, path.display(), &error))?;
+    read_opened_text(file, path.display())
+}
+
+/// Reads a key or a signature that has been opened.
+pub fn read_opened_text(file: File, path: impl Display) -> Result<String> {
     const MOST: u64 = 64 << 10;
     let read = || {
         let mut text = String::new();
-        File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
+        file.take(MOST + 1).read_to_string(&mut text)?;
         let is_too_large = text.len() as u64 > MOST;
         if is_too_large { Err(io::Error::other(format!("more than {MOST} bytes"))) } else { Ok(text) }
     };
-    read().map_err(|error| Failure::io(Code::Source, path.display(), &error))
+    read().map_err(|error| Failure::io(Code::Source, path, &error))
 }

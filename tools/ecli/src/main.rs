@@ -12,6 +12,7 @@ mod error;
 mod fetch;
 mod files;
 mod kind;
+mod loader;
 mod options;
 mod output;
 mod program_args;
@@ -31,8 +32,10 @@ use commands::{check, client, doctor, inspect, manual, registry, run, server, si
 use options::Command;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|first| first == symbols::ARGUMENT) {
-        return symbols::serve();
+    match std::env::args_os().nth(1) {
+        Some(first) if first == symbols::ARGUMENT => return symbols::serve(),
+        Some(first) if first == loader::ARGUMENT => return loader::serve(),
+        _ => {}
     }
     if let Some(code) = eunomia_agent::processes::run() {
         return code;
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
     if let Some(code) = eunomia_agent::processes::fetch(server::download) {
         return code;
     }
-    let line = command_line::read();
+    let line = command_line::read(std::env::args_os().collect());
     let result = match line.command {
         Command::Run(run) => run::run(&run, line.log_level),
         Command::Inspect(options) => inspect::run(&options),

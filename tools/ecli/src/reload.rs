@@ -1,8 +1,10 @@
 //! `--reload` and `--watch-package`: replaces the running package or WASM module by a new version of its file.
 //!
-//! A thread of its own does this while the main thread shows events. It keeps the privileges for loading, which the other
-//! threads drop. A version that fails leaves the running one as it is.
+//! A thread of its own does this while the main thread shows events. A package is loaded by another process, the
+//! [`loader`](crate::loader). A WASM module loads its packages itself, so its threads keep privileges. A version that fails
+//! leaves the running one as it is.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -11,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use eunomia::package::Package;
-use eunomia::vm::ReplaceOptions;
+use eunomia::vm::{Exported, ReplaceOptions};
 use eunomia::{Options, Vm};
 use eunomia_watch::Watched;
 use serde_json::Value;
@@ -21,11 +23,15 @@ use crate::commands::wasm;
 use crate::error::{Code, Failure, Result, say};
 use crate::fetch::location::{Location, without_password};
 use crate::kind::Kind;
+use crate::loader::Loader;
 use crate::options::{Format, Run};
 use crate::output::Output;
-use crate::source::{self, Request};
+use crate::source::{self, Program, Request};
 use crate::view::View;
-use crate::{attach, capabilities, program_args, signals};
+use crate::{capabilities, signals};
+
+/// The report about a program that runs already.
+const UNCHANGED: &str = r#"{"unchanged":true}"#;
 
 /// The time for which a file may be incomplete after it has changed.
 const INCOMPLETE: Duration = Duration::from_secs(2);
@@ -104,15 +110,32 @@ pub fn start(vm: &Arc<Vm>, options: &Run, running: Running) -> Result<Option<Req
     let (sender, receiver) = channel();
     let state = Arc::new(State::default());
     let requests = Requests { sender: sender.clone(), state: Arc::clone(&state) };
+    if let Running::Package(loader) = &running {
+        stop_without(loader, vm)?;
+    }
     let mut reload = Reload { vm: Arc::clone(vm), options: options.clone(), running, state };
     signals::start("reload", move || {
-        capabilities::keep_for_loading();
+        match reload.running {
+            Running::Package(_) => capabilities::drop_all(),
+            Running::Guest(..) => capabilities::keep_for_loading(),
+        }
         reload.serve(&receiver);
     })?;
     if options.watch_package {
         watch(options.prog().0.into(), sender)?;
     }
     Ok(Some(requests))
+}
+
+/// Starts the thread that stops the vm when the loader has ended.
+fn stop_without(loader: &Arc<Loader>, vm: &Arc<Vm>) -> Result<()> {
+    let (loader, vm) = (Arc::clone(loader), Arc::clone(vm));
+    signals::start("loader", move || {
+        capabilities::drop_all();
+        if loader.wait_for_end() {
+            vm.stop();
+        }
+    })
 }
 
 /// Starts the thread that reports changes of the file.
@@ -124,8 +147,13 @@ fn watch(file: PathBuf, sender: Sender<Cause>) -> Result<()> {
     signals::start("watch", move || {
         capabilities::drop_all();
         loop {
-            // A symbolic link may have another target now.
-            let changed = watched.wait().and_then(|()| watched.set(&files));
+            // A symbolic link may have another target now. Without privileges, the directory of another user may be closed to this
+            // thread; the last directories are watched then.
+            let set = |watched: &mut Watched| match watched.set(&files) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+                result => result,
+            };
+            let changed = watched.wait().and_then(|()| set(&mut watched));
             if let Err(e) = changed {
                 return say(failed(e).at_end("; changes of the file are no longer noticed").text());
             }
@@ -138,8 +166,8 @@ fn watch(file: PathBuf, sender: Sender<Cause>) -> Result<()> {
 
 /// The running program, for comparison with the next version.
 pub enum Running {
-    /// A package.
-    Package,
+    /// A package, and the process that has loaded it.
+    Package(Arc<Loader>),
     /// A WASM module: its bytes, and the format of its events.
     Guest(Vec<u8>, eunomia::Format),
 }
@@ -160,7 +188,7 @@ impl Reload {
                 cause = if other == Cause::Change { other } else { cause };
             }
             let replaced = self.replace(cause);
-            if self.state.is_over.load(SeqCst) {
+            if self.state.is_over.load(SeqCst) || self.has_no_loader() {
                 return;
             }
             match replaced {
@@ -174,39 +202,42 @@ impl Reload {
         }
     }
 
+    /// Whether the loader has ended. The main thread reports it.
+    fn has_no_loader(&self) -> bool {
+        matches!(&self.running, Running::Package(loader) if loader.is_lost())
+    }
+
     /// Reads the new version and replaces the running one by it. Returns a line about what has changed.
     fn replace(&mut self, cause: Cause) -> Result<String> {
         let new = self.read(cause)?;
         let name = without_password(self.options.prog().0).into_owned();
         let start = Instant::now();
-        let (report, changes) = match &self.running {
-            Running::Guest(old, _) if *old == new => (None, ""),
+        let json = match &self.running {
+            Running::Guest(old, _) if *old == new => UNCHANGED.to_owned(),
             Running::Guest(_, format) => {
                 if wasm::format(&new, &self.options) != *format {
                     let why = "the new module expects its events in another format";
                     return Err(Failure::new(Code::Usage, why));
                 }
-                (Some(self.vm.replace(&new, ReplaceOptions::default())?), "the module runs anew")
+                self.vm.replace(&new, ReplaceOptions::default())?.to_json()
             }
-            Running::Package => {
-                self.check(&new)?;
-                let mut options = ReplaceOptions::default();
+            Running::Package(loader) => {
                 // A table and a CSV file have one header for all records that follow it.
-                options.ordered = matches!(self.options.format(), Format::Text | Format::Csv);
-                (Some(self.vm.replace(&new, options).map_err(capabilities::explain)?), "")
+                let is_ordered = matches!(self.options.format(), Format::Text | Format::Csv);
+                loader.replace(&self.vm, &new, is_ordered, |exported| self.check_view(&new, exported))?
             }
         };
-        let Some(report) = report.filter(|report| !report.unchanged) else {
+        let report: Value = serde_json::from_str(&json).unwrap_or_default();
+        if report["unchanged"] == true {
             return Ok(format!("{name} has not changed"));
-        };
+        }
         self.state.replaced.fetch_add(1, SeqCst);
         let time = start.elapsed().as_secs_f64() * 1000.0;
-        let json = report.to_json();
         let changes = match &mut self.running {
-            Running::Package => describe(&serde_json::from_str(&json).unwrap_or_default()),
+            Running::Package(_) => describe(&report),
             Running::Guest(old, _) => {
                 *old = new;
-                changes.into()
+                "the module runs anew".into()
             }
         };
         let line = format!("replaced by {name} in {time:.1} ms: {changes}");
@@ -227,7 +258,7 @@ impl Reload {
     fn read_once(&self) -> Result<Vec<u8>> {
         let options = &self.options;
         let prog = options.prog().0;
-        let program = source::open(&Request { prog, kind: options.prog_type, origin: &options.origin })?;
+        let program = self.open(&Request { prog, kind: options.prog_type, origin: &options.origin })?;
         check(options, program.kind)?;
         let is_module = program.kind == Kind::Wasm;
         if is_module != matches!(self.running, Running::Guest(..)) {
@@ -243,28 +274,32 @@ impl Reload {
         Ok(package)
     }
 
-    /// Fails if the options of this run do not fit the package, so that it could run but not be shown.
-    fn check(&self, package: &[u8]) -> Result<()> {
+    /// Opens the program. The loader opens a file, because this process may have no right to.
+    fn open(&self, request: &Request) -> Result<Program> {
+        match &self.running {
+            Running::Package(loader) if matches!(Location::parse(request.prog)?, Location::File) => {
+                source::check(request, loader.read_program(request.prog)?)
+            }
+            _ => source::open(request),
+        }
+    }
+
+    /// Fails if the options of this run do not fit the records and maps of a version that is loaded, so that it could run but not
+    /// be shown.
+    fn check_view(&self, package: &[u8], exported: &Exported) -> Result<()> {
         let options = &self.options;
-        let settings = Options::new()
-            .skip_missing_hooks(!options.strict)
-            .max_kernel_memory(options.limits.max_kernel_memory);
-        let vm = Arc::new(Vm::new(match &options.btf {
-            Some(btf) => settings.btf_path(btf),
-            None => settings,
-        })?);
-        vm.open(package, eunomia::Kind::Json)?;
-        if program_args::set(&vm, package, &options.argv())?.is_some() {
-            return Err(Failure::new(Code::Usage, "the arguments ask the new version for its help"));
-        }
-        attach::apply(&vm, &options.attach)?;
         let selects = options.filter.is_some() || !options.columns.is_empty() || !options.map.is_empty();
-        if selects || options.format() == Format::Csv {
-            vm.load().map_err(capabilities::explain)?;
-            check_maps(&vm, &options.map)?;
-            View::of_package(options, &vm, Output::open(None)?)?;
+        if !selects && options.format() != Format::Csv {
+            return Ok(());
         }
-        Ok(())
+        let fds = exported.fds().into_iter().map(|fd| fd.try_clone_to_owned());
+        let fds = fds.collect::<std::io::Result<_>>();
+        let fds =
+            fds.map_err(|error| Failure::io(Code::Failed, "the descriptors of the new version", &error))?;
+        let copy = Exported::from_parts(&exported.description(), fds)?;
+        let vm = Arc::new(Vm::import(package, copy, Options::new())?);
+        check_maps(&vm, &options.map)?;
+        View::of_package(options, &vm, Output::open(None)?).map(drop)
     }
 }
 

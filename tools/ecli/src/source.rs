@@ -58,8 +58,12 @@ pub fn open_to_send(request: &Request) -> Result<Program> {
 }
 
 fn open_with(request: &Request, options: fetch::Options) -> Result<Program> {
+    check(request, read(request.prog, options)?)
+}
+
+/// Checks a program that has been read.
+pub fn check(request: &Request, download: Download) -> Result<Program> {
     let (prog, origin) = (request.prog, request.origin);
-    let download = read(prog, options)?;
     let name = if prog == "-" { "standard input" } else { &*without_password(prog) };
     if origin.require_signed {
         let trust = Trust::open(origin.trust.as_deref())?;

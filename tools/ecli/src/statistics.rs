@@ -38,8 +38,33 @@ pub fn summary(vm: &Vm, shown: u64, time: Duration) {
     say(format_args!("{shown}{of} events in {:.1} s, {lost}{dropped}{unknown}", time.as_secs_f64()));
 }
 
+/// The runs of each program: its name, their number, and their nanoseconds.
+pub struct Runs(Vec<(String, u64, u64)>);
+
+impl Runs {
+    /// Reads the counters of the kernel.
+    pub fn of(vm: &Vm) -> Result<Runs> {
+        let one = |index| {
+            let prog = vm.prog_at(index)?;
+            Ok((prog.name.to_string_lossy().into_owned(), prog.run_count, prog.run_ns))
+        };
+        let all: eunomia::Result<Vec<_>> = (0..vm.prog_count().unwrap_or(0)).map(one).collect();
+        Ok(Runs(all?))
+    }
+
+    /// Converts them to JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::json!(self.0).to_string()
+    }
+
+    /// Reads JSON.
+    pub fn from_json(json: &str) -> Option<Runs> {
+        serde_json::from_str(json).ok().map(Runs)
+    }
+}
+
 /// Prints all counters: of the vm, of each source and of each program.
-pub fn stats(vm: &Vm) -> Result<()> {
+pub fn stats(vm: &Vm, runs: &Runs) -> Result<()> {
     let stats = vm.stats();
     say(format_args!(
         "{} events, {} bytes, {} polls; lost: {} in the kernel, {} in the queue, {} malformed",
@@ -57,13 +82,10 @@ pub fn stats(vm: &Vm) -> Result<()> {
         };
         say(format_args!("source {name}: {} events, {lost}", source.events));
     }
-    for index in 0..vm.prog_count().unwrap_or(0) {
-        let prog = vm.prog_at(index)?;
-        let per_run = prog.run_ns.checked_div(prog.run_count).unwrap_or(0);
-        let name = prog.name.to_string_lossy();
-        say(format_args!("program {name}: {} runs, {per_run} ns each", prog.run_count));
+    for (name, count, ns) in &runs.0 {
+        say(format_args!("program {name}: {count} runs, {} ns each", ns.checked_div(*count).unwrap_or(0)));
     }
-    if stats.run_count == 0 {
+    if stats.run_count == 0 && runs.0.iter().all(|(_, count, _)| *count == 0) {
         say("the kernel counts program runs only with sysctl kernel.bpf_stats_enabled=1");
     }
     Ok(())

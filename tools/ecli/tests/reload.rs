@@ -58,8 +58,17 @@ char LICENSE[] SEC("license") = "GPL";
     .replace("MORE", more)
 }
 
+/// The package of a source. Tests share what they have compiled.
 fn package(version: u32, members: &str, more: &str) -> Vec<u8> {
-    fs::read(compile(&source(version, members, more)).path().join("package.json")).expect("a package")
+    static COMPILED: Mutex<Vec<(String, Vec<u8>)>> = Mutex::new(Vec::new());
+    let source = source(version, members, more);
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, package)) = compiled.iter().find(|(known, _)| *known == source) {
+        return package.clone();
+    }
+    let package = fs::read(compile(&source).path().join("package.json")).expect("a package");
+    compiled.push((source, package.clone()));
+    package
 }
 
 /// Causes one event. There is no process of such a number.
@@ -385,25 +394,170 @@ fn an_edited_source_is_seen_at_once() {
     assert!(out.lines().any(|line| is_of(line, "2002") && line.contains("\"more\":0")), "{out}");
 }
 
+/// The line of a status that begins with this, without it.
+fn line_of(status: &str, name: &str) -> String {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("such a line");
+    line.trim().to_owned()
+}
+
+impl Running {
+    /// The statuses of all threads.
+    fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.0.id())).expect("threads").flatten();
+        tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok()).collect()
+    }
+
+    /// The number of the loader, the child of this process.
+    fn loader(&self) -> i32 {
+        let own = self.process.0.id();
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).expect("a process");
+        children.trim().parse().expect("one child")
+    }
+}
+
+/// Whether the kernel has a program of these packages. A dispatcher keeps it in the kernel while it is attached.
+fn is_loaded() -> bool {
+    // bpftool is in sbin, which may not be in $PATH.
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let listed = Command::new("bpftool").args(["-j", "prog", "show"]).env("PATH", path).output();
+    let listed: Value = serde_json::from_slice(&listed.expect("bpftool runs").stdout).expect("JSON");
+    listed.as_array().expect("a list").iter().any(|program| program["name"] == "called")
+}
+
 #[test]
-fn only_the_thread_that_reloads_keeps_privileges() {
+fn the_process_that_shows_events_has_no_privileges() {
     needs_root!();
     let _turn = turn();
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("package.json");
     fs::write(&path, package(1, "", "")).expect("a file");
-    let running = Running::start(&["-j", "--watch-package", path.to_str().expect("UTF-8")]);
-    let privileges = |name: &str| {
-        let status = running.thread(name).expect("a thread");
-        let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).expect("privileges");
-        u64::from_str_radix(line, 16).expect("bits").count_ones()
+    let running = Running::start(&["-j", "--watch-package", "--stats", path.to_str().expect("UTF-8")]);
+    let has_none = |status: &String| {
+        let all = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(|set| line_of(status, set));
+        all.iter().all(|set| *set == "0".repeat(16)) && line_of(status, "NoNewPrivs:") == "1"
     };
-    // A thread begins with those of its parent.
-    wait_for("dropped privileges", || {
-        ["watch", "signals"].iter().all(|name| privileges(name) == 0) && privileges("ecli") == 1
-    });
-    assert!((2..=6).contains(&privileges("reload")), "{}", privileges("reload"));
-    running.end();
+    // A thread begins with the privileges of its parent.
+    wait_for("dropped privileges", || running.threads().iter().all(has_none));
+    let loader = fs::read_to_string(format!("/proc/{}/status", running.loader())).expect("a process");
+    let kept = u64::from_str_radix(&line_of(&loader, "CapEff:"), 16).expect("bits").count_ones();
+    assert!((2..=7).contains(&kept), "{loader}");
+    assert_eq!(line_of(&loader, "Threads:"), "1");
+    call(1);
+    rename_to(&path, &package(2, "", ""));
+    running.says("programs: 1 swapped; maps: 1 carried");
+    call(2);
+    signal(&running.process.0, Signal::HUP);
+    running.says("has not changed");
+    call(3);
+    let (out, messages) = running.end();
+    let versions: Vec<u64> = out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["version"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(versions, [1001, 2002, 2002]);
+    assert!(messages.contains("ecli: program called: "), "{messages}");
+    wait_for("the end of the programs", || !is_loaded());
+}
+
+/// As with `sudo`: the file is of a user who lets nobody else read it. Capabilities would open it, and the process that shows
+/// events has none.
+#[test]
+fn a_file_that_only_its_owner_may_read_is_read_again() {
+    needs_root!();
+    let _turn = turn();
+    let outer = tempfile::tempdir().expect("a folder");
+    let folder = outer.path().join("home");
+    fs::create_dir(&folder).expect("a folder");
+    let own = |path: &Path, mode: u32| {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("an owner");
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("a mode");
+    };
+    let write = |version: u32| {
+        let draft = folder.join("draft");
+        fs::write(&draft, package(version, "", "")).expect("a draft");
+        own(&draft, 0o600);
+        fs::rename(draft, folder.join("package.json")).expect("renamed");
+    };
+    write(1);
+    own(&folder, 0o700);
+    let path = folder.join("package.json");
+    let running = Running::start(&["-j", "--watch-package", path.to_str().expect("UTF-8")]);
+    for version in 2..4 {
+        call(1);
+        write(version);
+        running.says("programs: 1 swapped");
+    }
+    call(1);
+    let (out, _) = running.end();
+    for version in ["1001", "2002", "3003"] {
+        assert!(out.contains(&format!("\"version\":{version}")), "{out}");
+    }
+}
+
+#[test]
+fn the_same_package_in_another_file_is_unchanged() {
+    needs_root!();
+    let _turn = turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("package.json");
+    let one = package(1, "", "");
+    fs::write(&path, &one).expect("a file");
+    let running = Running::start(&["-j", "--watch-package", path.to_str().expect("UTF-8")]);
+    let touched = Command::new("touch").arg(&path).status().expect("touch runs");
+    assert!(touched.success());
+    running.says("package.json has not changed");
+    rename_to(&path, &one);
+    running.says("package.json has not changed");
+    // Other bytes with the same content.
+    let value: Value = serde_json::from_slice(&one).expect("JSON");
+    rename_to(&path, &serde_json::to_vec_pretty(&value).expect("JSON"));
+    running.says("package.json has not changed");
+    call(1);
+    let (out, _) = running.end();
+    assert_eq!(out.lines().count(), 1, "{out}");
+}
+
+#[test]
+fn after_the_end_of_one_process_the_other_one_ends_and_nothing_is_attached() {
+    needs_root!();
+    let _turn = turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("package.json");
+    let kill = |number: i32| {
+        let pid = Pid::from_raw(number).expect("a number");
+        rustix::process::kill_process(pid, Signal::KILL).expect("a process");
+    };
+    for replaces in [0, 1] {
+        let start = || {
+            rename_to(&path, &package(1, "", ""));
+            let running = Running::start(&["-j", "--watch-package", path.to_str().expect("UTF-8")]);
+            call(1);
+            for version in 0..replaces {
+                rename_to(&path, &package(version + 2, "", ""));
+                running.says("programs: 1 swapped");
+            }
+            assert!(is_loaded());
+            running
+        };
+        let mut running = start();
+        let loader = running.loader();
+        kill(running.process.0.id() as i32);
+        running.process.0.wait().expect("it ends");
+        wait_for("the end of the loader", || !Path::new(&format!("/proc/{loader}/exe")).exists());
+        wait_for("the end of the programs", || !is_loaded());
+
+        let mut running = start();
+        kill(running.loader());
+        let mut out = String::new();
+        running.process.0.stdout.take().expect("a pipe").read_to_string(&mut out).expect("text");
+        assert_eq!(running.process.0.wait().expect("it ends").code(), Some(1));
+        assert!(out.contains("\"number\":1000000001"), "{out}");
+        let messages: Vec<String> = running.lines.iter().collect();
+        let last = messages.last().expect("a message");
+        let why = "ecli: the process that loads the package has ended (signal: 9 (SIGKILL)), so all programs are detached";
+        assert_eq!(last, why, "{messages:?}");
+        wait_for("the end of the programs", || !is_loaded());
+    }
 }
 
 #[test]
@@ -458,6 +612,13 @@ fn what_cannot_be_reloaded_is_refused_at_the_start() {
         refused(run(&["run", option, object.to_str().expect("UTF-8")]), "package.json that ecc writes");
         let bytes = fs::read(&one).expect("a package");
         refused(run_with_input(&["run", option, "-"], &bytes), "standard input cannot be read again");
+    }
+    if rustix::process::geteuid().is_root() {
+        let iterates = r#"SEC("iter/task") int walk(struct bpf_iter__task *ctx) { return 0; }"#;
+        let folder = compile(&source(1, "", iterates));
+        let path = folder.path().join("package.json");
+        let ran = run(&["run", "--reload", path.to_str().expect("UTF-8")]);
+        refused(ran, "program \"walk\" (iter/task): an iterator cannot be replaced");
     }
     let server = Server::new();
     let url = server.on("/p", Reply::Content(fs::read(&one).expect("a package")));

@@ -52,9 +52,17 @@ impl Watched {
     ///
     /// # Errors
     ///
-    /// Those of the kernel, such as a directory that may not be read.
+    /// Those of the kernel, such as a directory that may not be read. After a failure, the files of the last call are still watched.
     pub fn set(&mut self, files: &[PathBuf]) -> io::Result<()> {
-        self.names.clear();
+        let names = std::mem::take(&mut self.names);
+        let added = self.add_all(files);
+        if added.is_err() {
+            self.names = names;
+        }
+        added
+    }
+
+    fn add_all(&mut self, files: &[PathBuf]) -> io::Result<()> {
         let (existing, missing): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.exists());
         let dirs: HashSet<_> = existing.iter().filter_map(|file| file.parent()).collect();
         for file in &missing {

@@ -4,18 +4,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use caps::Capability;
 use eunomia::internal::constants::prog_type;
 use eunomia::render::hex_json;
+use eunomia::vm::ProgInfo;
 use eunomia::{Event, Flow, Level, Options, Status, Vm};
 use serde_json::Value;
 
 use super::wasm;
 use crate::error::{Code, Failure, Result, say};
 use crate::kind::Kind;
+use crate::loader::Loader;
 use crate::options::{Format, LogLevel, Run};
 use crate::output::{self, Output};
 use crate::source::{self, Request};
-use crate::statistics::{stats, summary};
+use crate::statistics::{Runs, stats, summary};
 use crate::view::View;
 use crate::{attach, capabilities, cgroup, program_args, reload, signals, symbols};
 
@@ -33,35 +36,33 @@ pub fn run(options: &Run, log_level: Option<LogLevel>) -> Result<ExitCode> {
         true => failure.at_end("; no program given, so this is the default"),
         false => failure,
     })?;
-    let argv = options.argv();
     reload::check(options, program.kind)?;
     let limit = cgroup::enter(options.limits.max_kernel_memory);
-    let settings = vm_options(options, log_level).max_kernel_memory(limit);
+    let mut settings = vm_options(options, log_level).max_kernel_memory(limit);
+    if options.reloads() && program.kind != Kind::Wasm {
+        // The loader opens the package again, and logs what is found.
+        settings = settings.log_level(Level::Error);
+    }
     match program.kind {
-        Kind::Wasm => wasm::run(&program, settings, options, &argv),
-        Kind::Json => open_and_run(&program.name, &program.bytes, settings, options, &argv),
-        Kind::Tar => open_and_run(&program.name, &program.packed()?, settings, options, &argv),
+        Kind::Wasm => wasm::run(&program, settings, options, &options.argv()),
+        Kind::Json => open_and_run(&program.name, &program.bytes, settings, options),
+        Kind::Tar => open_and_run(&program.name, &program.packed()?, settings, options),
         Kind::Object => {
             let vm = Vm::new(settings)?;
             vm.open_object(&program.bytes, None).map_err(|e| not_opened(&program.name, e))?;
-            run_package(vm, &program.bytes, options, &argv)
+            run_package(vm, &program.bytes, options)
         }
     }
 }
 
-fn open_and_run(
-    name: &str,
-    json: &[u8],
-    settings: Options,
-    options: &Run,
-    argv: &[&str],
-) -> Result<ExitCode> {
+fn open_and_run(name: &str, json: &[u8], settings: Options, options: &Run) -> Result<ExitCode> {
     let vm = Vm::new(settings)?;
     vm.open(json, eunomia::Kind::Json).map_err(|e| not_opened(name, e))?;
-    run_package(vm, json, options, argv)
+    run_package(vm, json, options)
 }
 
-fn vm_options(options: &Run, log_level: Option<LogLevel>) -> Options {
+/// The settings of the vm that loads the program.
+pub fn vm_options(options: &Run, log_level: Option<LogLevel>) -> Options {
     let requested = LogLevel::requested(log_level);
     let settings = Options::new()
         .log(move |level, line| log(level, line, requested.is_some()))
@@ -93,22 +94,23 @@ fn not_opened(name: &str, error: eunomia::Error) -> Failure {
 }
 
 /// Runs a package that has been opened. `bytes` is its file.
-fn run_package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Result<ExitCode> {
-    if let Some(text) = program_args::set(&vm, bytes, argv)? {
+fn run_package(vm: Vm, bytes: &[u8], options: &Run) -> Result<ExitCode> {
+    if let Some(text) = program_args::set(&vm, bytes, &options.argv())? {
         return output::print(format_args!("{}\n", text.trim_end()));
     }
     attach::apply(&vm, &options.attach)?;
     check_conflicts(options)?;
     let output = Output::open(options.output.as_deref())?;
-    let vm = Arc::new(vm);
-    vm.load().map_err(capabilities::explain)?;
+    let (vm, loader) = load(vm, bytes, options)?;
     check_maps(&vm, &options.map)?;
     let mut view = View::of_package(options, &vm, output)?;
-    vm.attach().map_err(capabilities::explain)?;
+    match &loader {
+        Some(loader) => loader.attach()?,
+        None => vm.attach().map_err(capabilities::explain)?,
+    }
     view.output.begin()?;
     let start = Instant::now();
-    let reload = reload::start(&vm, options, reload::Running::Package)?;
-    capabilities::drop_unneeded(&vm, if view.has_stacks() { &symbols::PRIVILEGES } else { &[] });
+    let reload = drop_privileges(&vm, options, &view, loader.clone())?;
     let is_queued = view.has_stacks();
     if is_queued {
         // Looking up names takes longer than the kernel's buffers can hold events.
@@ -120,7 +122,41 @@ fn run_package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Result<Exi
         signals::stop_after(&vm, time)?;
     }
     view.follow(&vm, reload);
-    Session { vm, options, view, start, is_queued }.run()
+    let result = Session { vm, loader: loader.clone(), options, view, start, is_queued }.run();
+    // The cgroup of this run can be removed when its other process has ended.
+    let ended = loader.map_or(Ok(()), |loader| loader.end());
+    result.and_then(|code| ended.map(|()| code))
+}
+
+/// Loads the package. If it may be replaced, another process does so, and the result reads its events.
+fn load(vm: Vm, bytes: &[u8], options: &Run) -> Result<(Arc<Vm>, Option<Arc<Loader>>)> {
+    if !options.reloads() {
+        vm.load().map_err(capabilities::explain)?;
+        return Ok((Arc::new(vm), None));
+    }
+    // The loader opens the package itself.
+    drop(vm);
+    let loader = Loader::start()?;
+    let exported = loader.load(bytes)?;
+    let settings = Options::new().log(|level, line| log(level, line, false)).log_level(Level::Error);
+    Ok((Arc::new(Vm::import(bytes, exported, settings)?), Some(Arc::new(loader))))
+}
+
+/// Drops the privileges that are not needed after attaching, and starts the threads for replaces.
+fn drop_privileges(
+    vm: &Arc<Vm>,
+    options: &Run,
+    view: &View,
+    loader: Option<Arc<Loader>>,
+) -> Result<Option<reload::Requests>> {
+    let for_symbols: &[Capability] = if view.has_stacks() { &symbols::PRIVILEGES } else { &[] };
+    let Some(loader) = loader else {
+        capabilities::drop_unneeded(vm, for_symbols);
+        return Ok(None);
+    };
+    let reload = reload::start(vm, options, reload::Running::Package(loader))?;
+    capabilities::drop_for_reading(for_symbols);
+    Ok(reload)
 }
 
 /// Refuses options that conflict.
@@ -153,6 +189,8 @@ pub fn check_maps(vm: &Vm, names: &[String]) -> Result<()> {
 /// An attached package.
 struct Session<'a> {
     vm: Arc<Vm>,
+    /// The process that has loaded the package, if it is another one.
+    loader: Option<Arc<Loader>>,
     options: &'a Run,
     view: View<'a>,
     start: Instant,
@@ -161,7 +199,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn run(mut self) -> Result<ExitCode> {
-        let iterators = self.iterators()?;
+        let iterators = if self.loader.is_none() { self.iterators()? } else { 0 };
         if iterators == self.vm.prog_count()? && iterators > 0 {
             self.view.print_maps(&self.vm)?;
             self.view.output.finish()?;
@@ -178,7 +216,7 @@ impl Session<'_> {
         if self.is_queued {
             self.vm.queue_stop()?;
         }
-        self.vm.detach()?;
+        let runs = self.detach()?;
         // The remaining events, and a last round of each sampled map.
         for _ in 0..LAST_POLLS {
             if !was_stopped || self.view.is_done() || self.last_poll()? == 0 {
@@ -190,11 +228,23 @@ impl Session<'_> {
         if !self.view.output.has_failed() && !self.options.quiet {
             summary(&self.vm, self.view.shown, self.start.elapsed());
         }
-        if self.options.stats {
-            stats(&self.vm)?;
+        if let Some(runs) = runs {
+            stats(&self.vm, &runs)?;
         }
         self.view.output.finish()?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Detaches the programs. Returns their runs, for `--stats`.
+    fn detach(&self) -> Result<Option<Runs>> {
+        let Some(loader) = &self.loader else {
+            self.vm.detach()?;
+            return self.options.stats.then(|| Runs::of(&self.vm)).transpose();
+        };
+        // If the loader has ended, its counts are lost, and its end is reported after the events.
+        let runs = if self.options.stats { loader.runs().ok() } else { None };
+        let _ = loader.end();
+        Ok(runs)
     }
 
     /// Runs the iterators once and returns how many there are.
@@ -202,8 +252,7 @@ impl Session<'_> {
         let mut count = 0;
         for index in 0..self.vm.prog_count()? {
             let info = self.vm.prog_at(index)?;
-            let is_iterator = info.kind == prog_type::TRACING && info.section.to_bytes().starts_with(b"iter");
-            if !is_iterator || !info.attached {
+            if !is_iterator(&info) || !info.attached {
                 continue;
             }
             count += 1;
@@ -259,6 +308,11 @@ impl Session<'_> {
         view.begin_batch();
         self.vm.poll(timeout, view.delivery(), |event| view.event(event))
     }
+}
+
+/// Whether a program is an iterator.
+pub fn is_iterator(program: &ProgInfo) -> bool {
+    program.kind == prog_type::TRACING && program.section.to_bytes().starts_with(b"iter")
 }
 
 /// Appends output of an iterator as a line of JSON: a line of text as a string, other bytes as an untyped record.

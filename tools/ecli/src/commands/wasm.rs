@@ -13,7 +13,7 @@ use crate::options::{Format, Run};
 use crate::output::Output;
 
 use crate::source::Program;
-use crate::statistics::{stats, summary};
+use crate::statistics::{Runs, stats, summary};
 use crate::view::View;
 use crate::{program_args, reload, signals};
 
@@ -95,7 +95,7 @@ pub fn run(program: &Program, settings: Options, options: &Run, argv: &[&str]) -
         summary(&vm, view.shown, start.elapsed());
     }
     if options.stats {
-        stats(&vm)?;
+        stats(&vm, &Runs::of(&vm)?)?;
     }
     view.output.finish()?;
     if code == ExitCode::from(Code::Usage as u8)
