@@ -59,8 +59,9 @@ test: setup-test setup-deb $(LIB) archive deb packages matrix $(HOSTS) ## run ev
 soak: setup-test $(ECC) ## run packages and guests for an hour or DURATION=SECONDS and check that memory does not grow
 	EUNOMIA_SOAK=$(or $(DURATION),3600) GLIBC_TUNABLES=glibc.malloc.tcache_count=0 cargo test --features eunomia/channel,eunomia/own-libbpf --test soak -- --nocapture
 
-endurance: setup-test $(ECC) ## replace packages 200 times under load on each hook, and 10,000 times, kill server and loader 200 times, reload the exporter 100 times and count ten million label values, and check that nothing is lost or grows
+endurance: setup-test $(ECC) ## replace packages 200 times under load on each hook, and 10,000 times, kill hosts, server and loader 200 times, reload the exporter 100 times and count ten million label values, and check that nothing is lost or grows
 	EUNOMIA_ENDURANCE=1 cargo test --features eunomia/channel --test dispatch -- --nocapture under_load many_replaces hosts_that_are_killed
+	EUNOMIA_ENDURANCE=1 cargo test --features eunomia/channel --test pins -- --nocapture killed_at_any_moment
 	EUNOMIA_ENDURANCE=1 cargo test -p ecli --test server -- --nocapture survival bounds
 	EUNOMIA_ENDURANCE=1 cargo test -p eunomia-exporter --test exporter -- --nocapture reloads_leave memory_is_bounded
 

@@ -63,9 +63,9 @@ pub enum FdRole {
 #[derive(Debug)]
 pub struct Exported {
     /// The first line of the description, which identifies the object of the package.
-    object: String,
+    pub(super) object: String,
     /// The other lines, with their descriptors.
-    items: Vec<(String, OwnedFd)>,
+    pub(super) items: Vec<(String, OwnedFd)>,
 }
 
 impl Exported {

@@ -25,6 +25,7 @@ mod new_link;
 pub mod object;
 mod object_types;
 pub mod packed;
+pub mod pins;
 pub mod replace;
 mod requirements;
 mod ring_protocol;

@@ -191,7 +191,7 @@ impl Vm {
     }
 
     /// Returns to the state after `open`, with all that the host has set, and returns `cause`.
-    fn unload(&self, inner: &mut Inner, delivery: &mut Delivery, cause: Error) -> Error {
+    pub(super) fn unload(&self, inner: &mut Inner, delivery: &mut Delivery, cause: Error) -> Error {
         self.shared.counters.watch(None, Vec::new());
         // Removing descriptors cannot fail.
         let _ = self.shared.wait_set().watch_sources(Role::Source, &self.shared.epoll, &[]);
@@ -245,7 +245,7 @@ impl Vm {
         attached.map_err(|e| if was_loaded { e } else { self.unload(&mut inner, &mut delivery, e) })
     }
 
-    /// Detaches all programs, and closes a version that a replace has kept. Maps, their contents and waiting events
+    /// Detaches all programs, removes [pins](Vm::pin), and closes a version that a replace has kept. Maps, their contents and waiting events
     /// remain, and [`attach`](Vm::attach) can be called again. The next poll delivers a last round of each sampled map,
     /// unless the queue reads them.
     ///

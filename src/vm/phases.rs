@@ -6,6 +6,7 @@
 //! grace period no program of the old version runs, and it is closed. Every failure comes before the switch and leaves
 //! the old version as it was.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -95,6 +96,38 @@ impl<'a> Prepared<'a> {
         match &mut self.new {
             Some(Version { session, sources: Some(sources), .. }) => session.export(sources),
             _ => Err(Error::new(Status::State, "the prepared version is the running one")),
+        }
+    }
+}
+
+impl Prepared<'_> {
+    /// Pins this version in the new directory `dir`, beside that of the running version. Then a process may end at any moment of
+    /// the flip: one of the two versions runs, and [`running_pins`](super::running_pins) finds it. The pins of the old version are
+    /// removed when it is closed, and those of this one if it is aborted. See [`Vm::pin`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Vm::pin`]. [`Status::Unsupported`] also if the switch has several steps (programs on several interfaces or
+    /// control groups, [`allow_gap`](ReplaceOptions::allow_gap), [`allow_overlap`](ReplaceOptions::allow_overlap)).
+    /// [`Status::State`] also if the running version is the same.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// vm.pin("/sys/fs/bpf/tool/1")?;
+    /// let mut prepared = vm.prepare(&std::fs::read("package.json")?, Default::default())?;
+    /// prepared.pin("/sys/fs/bpf/tool/2")?;
+    /// prepared.flip()?; // removes the first directory
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pin(&mut self, dir: impl AsRef<Path>) -> Result<()> {
+        self.vm.check_claim()?;
+        let locks = self.vm.claim()?;
+        let old = running(&locks.inner)?;
+        match &mut self.new {
+            Some(Version { session, plan, .. }) => session.pin(dir.as_ref(), Some((old, plan))),
+            None => Err(Error::new(Status::State, "the prepared version is the running one")),
         }
     }
 }

@@ -25,7 +25,7 @@ pub fn output(test: &str, folder: &Path) -> std::process::Output {
 pub fn start(test: &str, folder: &Path) -> std::process::Child {
     let exe = std::env::current_exe().expect("a test knows where it is");
     let mut child = Command::new(exe);
-    child.args(["--exact", test, "--test-threads=1"]).env(FOLDER, folder);
+    child.args(["--exact", test, "--include-ignored", "--test-threads=1"]).env(FOLDER, folder);
     child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the child starts")
 }
 

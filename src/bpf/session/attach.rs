@@ -10,6 +10,7 @@ use crate::bpf::diagnose;
 use crate::bpf::dispatch::{self, Dispatcher, Generation};
 use crate::bpf::dry_run::expect;
 use crate::bpf::map::Map;
+use crate::bpf::object::Phase;
 use crate::bpf::skipped::Skipped;
 use crate::bpf::sys::attach::Link;
 use crate::bpf::sys::object::MapRef;
@@ -22,6 +23,11 @@ type Attach<'a> = &'a dyn Fn(&mut Session, usize) -> Result<Vec<Link>>;
 impl Session {
     /// Attaches every loaded program and struct_ops map, or nothing.
     pub fn attach(&mut self) -> Result<()> {
+        if self.opened.phase == Phase::Imported {
+            let text =
+                "its programs were loaded by another process; after a replace it can be attached again";
+            return Err(Error::new(Status::State, text));
+        }
         let _low = low_numbers()?;
         let attached = self.attach_all(&Session::attach_through).and_then(|()| self.attach_maps());
         match attached {

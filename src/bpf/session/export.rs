@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use super::{Config, Place, Session};
+use super::{Config, Place, Prog, Session};
 use crate::bpf::constants::map_type;
 use crate::bpf::event_maps::Given;
 use crate::bpf::exported::{Exported, perf_event};
@@ -19,14 +19,18 @@ use crate::types::Type;
 impl Session {
     /// Copies all descriptors and leaves the reading to another process. `sources`: those of this session.
     pub fn export(&mut self, sources: &mut Sources) -> Result<Exported> {
-        let exported = Exported::copy(&self.package, self.list(sources))?;
+        let mut list = self.list();
+        sources.list_perf(&mut |map, cpu, pages, fd| {
+            list.push((format!("perf_event {cpu} {pages} {}", map.label()), fd));
+        });
+        let exported = Exported::copy(&self.package, list)?;
         sources.give_away();
         self.place = Place::ReadElsewhere;
         Ok(exported)
     }
 
-    /// Lists all descriptors with their roles.
-    fn list(&self, sources: &Sources) -> Vec<(String, RawFd)> {
+    /// Lists all descriptors with their roles, except those of perf events.
+    pub(super) fn list(&self) -> Vec<(String, RawFd)> {
         let mut list = Vec::new();
         let mut push = |role: &str, name: &str, fd| list.push(([role, name].concat(), fd));
         // Struct_ops maps are left out, because their values have a type of the kernel, not of the object.
@@ -35,17 +39,10 @@ impl Session {
                 push("map ", &map.label(), fd.fd());
             }
         }
-        sources.list_perf(&mut |map, cpu, pages, fd| {
-            push("perf_event ", &format!("{cpu} {pages} {}", map.label()), fd);
-        });
-        for (prog, raw) in self.progs.iter().zip(self.opened.object.progs()) {
+        for (index, prog) in self.progs.iter().enumerate() {
             let name = &*prog.name.to_string_lossy();
-            raw.fd().into_iter().for_each(|fd| push("program ", name, fd));
-            if let Some(dispatcher) = &prog.dispatcher {
-                push("dispatcher ", name, dispatcher.fd());
-                push("slots ", name, dispatcher.slots());
-            }
-            prog.links.iter().filter_map(Link::fd).for_each(|fd| push("link ", name, fd));
+            self.prog_fd(index).into_iter().for_each(|fd| push("program ", name, fd));
+            prog.list_hook(name, &mut push);
         }
         self.generation.iter().for_each(|generation| push("generation", "", generation.fd()));
         list
@@ -118,6 +115,17 @@ impl Session {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Prog {
+    /// Lists the descriptors of what is attached, with the name of the program that it runs.
+    pub(super) fn list_hook(&self, name: &str, push: &mut dyn FnMut(&str, &str, RawFd)) {
+        if let Some(dispatcher) = &self.dispatcher {
+            push("dispatcher ", name, dispatcher.fd());
+            push("slots ", name, dispatcher.slots());
+        }
+        self.links.iter().filter_map(Link::fd).for_each(|fd| push("link ", name, fd));
     }
 }
 

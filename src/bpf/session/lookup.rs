@@ -1,7 +1,7 @@
 //! Variables, maps and programs of a package, by name.
 
 use std::ffi::CStr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::bpf::map::Map;
 use crate::bpf::object::Var;
 use crate::bpf::source::Shape;
 use crate::bpf::sys::map::MapFd;
-use crate::bpf::sys::object::{INSTRUCTION, ProgFacts, ProgRef, prog_facts};
+use crate::bpf::sys::object::{INSTRUCTION, ProgFacts, prog_facts};
 use crate::error::{Error, Result, Status};
 use crate::package::{Target, compact};
 
@@ -161,14 +161,15 @@ impl Session {
         let (prog, raw) = (&self.progs[index], self.opened.object.prog(index));
         let facts = |fd: Option<RawFd>| fd.and_then(|fd| prog_facts(&fd).ok()).unwrap_or_default();
         let called = facts(prog.dispatcher.as_ref().map(Dispatcher::fd));
-        let facts: ProgFacts = facts(raw.fd());
+        let fd = self.prog_fd(index);
+        let facts: ProgFacts = facts(fd);
         ProgInfo {
             name: Arc::clone(&prog.name),
             section: Arc::clone(&prog.section),
             target: Arc::clone(&prog.target_json),
             kind: raw.kind(),
             autoload: self.alternatives.is_wanted(index),
-            loaded: raw.fd().is_some(),
+            loaded: fd.is_some(),
             attached: !prog.links.is_empty(),
             id: facts.id,
             run_count: facts.run_count + called.run_count,
@@ -195,7 +196,13 @@ impl Session {
     /// Descriptors of the loaded programs and their dispatchers, to read counters while the session is busy. Valid while the
     /// session is loaded.
     pub fn prog_fds(&self) -> Vec<RawFd> {
-        self.opened.object.progs().filter_map(ProgRef::fd).chain(self.dispatcher_fds()).collect()
+        (0..self.progs.len()).filter_map(|index| self.prog_fd(index)).chain(self.dispatcher_fds()).collect()
+    }
+
+    /// The descriptor of loaded program `index`.
+    pub(super) fn prog_fd(&self, index: usize) -> Option<RawFd> {
+        let given = self.progs[index].given.as_ref().map(AsRawFd::as_raw_fd);
+        given.or_else(|| self.opened.object.prog(index).fd())
     }
 
     /// Sets whether load loads the program.

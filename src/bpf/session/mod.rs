@@ -8,6 +8,7 @@ pub mod iterator;
 mod load;
 pub mod lookup;
 pub mod migrate;
+mod pins;
 pub mod replace;
 pub mod test_run;
 
@@ -58,6 +59,8 @@ pub struct Config {
 /// A package from open to destroy. Fields are dropped in this order: links before the object, because no program may run on
 /// maps that are being freed.
 pub struct Session {
+    /// Removes the pins of this version on drop, so that they do not keep its programs attached.
+    pins: Option<Box<dyn Send + Sync>>,
     progs: Vec<Prog>,
     alternatives: Alternatives,
     struct_ops: Vec<Link>,
@@ -116,6 +119,8 @@ struct Prog {
     targets: Vec<Target>,
     target_json: Arc<CStr>,
     links: Vec<Link>,
+    /// The loaded program, if another process has loaded it.
+    given: Option<OwnedFd>,
     /// The program that is attached instead, if the package is replaceable. It stays when the package is detached.
     dispatcher: Option<Dispatcher>,
 }
@@ -133,6 +138,7 @@ impl Session {
         }
         let carried = fitting(&opened.maps, &config.kept_maps);
         let mut session = Session {
+            pins: None,
             progs,
             alternatives,
             struct_ops: Vec::new(),
@@ -280,7 +286,7 @@ impl Session {
         self.alternatives.forget();
         if self.opened.phase != Phase::Opened {
             self.detach();
-            self.progs.iter_mut().for_each(|prog| prog.dispatcher = None);
+            self.progs.iter_mut().for_each(|prog| (prog.given, prog.dispatcher) = (None, None));
             self.shapes = Vec::new();
             self.opened = self.opened.reopen(&self.package.object, &self.config.open, &self.log)?;
             self.charge = None;
@@ -298,8 +304,9 @@ impl Session {
             && diagnose::lacks_hook(e, &self.progs[last].section.to_string_lossy())
     }
 
-    /// Detaches all programs in reverse order. Maps keep their contents.
+    /// Detaches all programs in reverse order and removes the pins. Maps keep their contents.
     pub fn detach(&mut self) {
+        self.pins = None;
         self.struct_ops.clear();
         self.progs.iter_mut().rev().for_each(|prog| prog.links.drain(..).rev().for_each(drop));
         self.attached = false;
@@ -312,7 +319,8 @@ impl Prog {
         let meta = by_name.get(&name.to_string_lossy()).map(|index| &meta.progs[index]);
         let targets = vec![meta.map(|meta| meta.target.clone()).unwrap_or_default()];
         let (section, target_json) = (raw.section().into(), c_text(""));
-        Prog { name: name.into(), section, targets, target_json, links: Vec::new(), dispatcher: None }
+        let (name, links) = (name.into(), Vec::new());
+        Prog { name, section, targets, target_json, links, given: None, dispatcher: None }
     }
 }
 

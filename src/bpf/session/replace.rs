@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Place, Prog, Session};
 use crate::bpf::dispatch::{self, can_update, why_not};
 use crate::bpf::map::{Map, map_error};
+use crate::bpf::object::Phase;
 use crate::bpf::replace::maps::{can_copy, is_kept, is_same_layout, why_fresh};
 use crate::bpf::sys::object::{count_runs, prog_facts};
 use crate::error::{Error, Result, Status};
@@ -75,6 +76,18 @@ impl Plan {
     pub fn reverse(&mut self) {
         self.swapped.iter_mut().for_each(|(from, to)| std::mem::swap(from, to));
         std::mem::swap(&mut self.added, &mut self.dropped);
+    }
+
+    /// Programs of the running version with those that take over their hooks.
+    pub fn swapped(&self) -> &[(usize, usize)] {
+        &self.swapped
+    }
+
+    /// Whether the switch is one step of the kernel: a store to the number that all dispatchers read, or the update of one link.
+    pub fn is_one_step(&self, old: &Session) -> bool {
+        let has_dispatcher = |(from, _): &(usize, usize)| old.progs[*from].dispatcher.is_some();
+        let is_one = self.swapped.len() == 1 && self.added.is_empty() && self.dropped.is_empty();
+        !self.is_parted() && (is_one || self.swapped.iter().all(has_dispatcher))
     }
 
     /// Whether the switch is not exact.
@@ -261,7 +274,9 @@ impl Session {
             return Err(Error::new(Status::Unsupported, "struct_ops maps cannot be replaced while they run"));
         }
         let is_one = plan.swapped.len() == 1 && plan.added.is_empty() && plan.dropped.is_empty();
-        let may_part = options.allow_overlap || options.allow_gap;
+        // Programs that another process has loaded could not be attached again if the new version fails to attach.
+        let may_gap = options.allow_gap && old.opened.phase == Phase::Loaded;
+        let may_part = options.allow_overlap || may_gap;
         plan.is_overlap = options.allow_overlap;
         for (from, to) in std::mem::take(&mut plan.swapped) {
             let is_updated = is_one || may_part;
@@ -342,7 +357,7 @@ impl Session {
     }
 
     /// Whether a program is attached to a USDT probe.
-    fn is_usdt(&self, index: usize) -> bool {
+    pub(super) fn is_usdt(&self, index: usize) -> bool {
         let prog = &self.progs[index];
         let section = prog.section.to_string_lossy();
         prog.targets.iter().any(|of| of.attach.as_deref().unwrap_or(&section).starts_with("usdt"))
@@ -419,9 +434,9 @@ impl Session {
     fn take_back(&self, plan: &Plan) {
         self.fill_all();
         for &(from, _) in &plan.swapped {
-            let (prog, raw) = (&self.progs[from], self.opened.object.prog(from));
-            if let (None, [link]) = (&prog.dispatcher, &*prog.links) {
-                let _ = link.update(raw);
+            let prog = &self.progs[from];
+            if let (None, [link], Some(fd)) = (&prog.dispatcher, &*prog.links, self.prog_fd(from)) {
+                let _ = link.update(fd);
             }
         }
     }
@@ -472,7 +487,7 @@ impl Session {
     }
 
     fn runs_of_parted(&self, plan: &Plan) -> u64 {
-        let fds = plan.parted.iter().filter_map(|(from, _)| self.opened.object.prog(*from).fd());
+        let fds = plan.parted.iter().filter_map(|(from, _)| self.prog_fd(*from));
         fds.filter_map(|fd| prog_facts(&fd).ok()).map(|facts| facts.run_count).sum()
     }
 
@@ -480,10 +495,10 @@ impl Session {
     #[inline(never)]
     fn fill_next(&self, old: &Session, plan: &Plan) -> Result<()> {
         for &(from, to) in &plan.swapped {
-            let (prog, raw) = (&old.progs[from], self.opened.object.prog(to));
-            let filled = match (&prog.dispatcher, &*prog.links) {
-                (Some(dispatcher), _) => dispatcher.fill(self.next_generation(), raw.fd()),
-                (None, [link]) => link.update(raw),
+            let (prog, fd) = (&old.progs[from], self.prog_fd(to));
+            let filled = match (&prog.dispatcher, &*prog.links, fd) {
+                (Some(dispatcher), ..) => dispatcher.fill(self.next_generation(), fd),
+                (None, [link], Some(fd)) => link.update(fd),
                 _ => Err(Errno(libc::EOPNOTSUPP)),
             };
             filled.map_err(|e| self.hook_error(to, e))?;
@@ -510,9 +525,9 @@ impl Session {
     /// Fills all slots with the programs of this version, which releases those of others. A failure leaves another version in
     /// the kernel's memory until the next replace.
     pub fn fill_all(&self) {
-        for (prog, raw) in self.progs.iter().zip(self.opened.object.progs()) {
+        for (index, prog) in self.progs.iter().enumerate() {
             if let Some(dispatcher) = &prog.dispatcher {
-                let _ = dispatcher.fill(self.next_generation(), raw.fd());
+                let _ = dispatcher.fill(self.next_generation(), self.prog_fd(index));
             }
         }
     }

@@ -45,6 +45,11 @@ impl Link {
         non_null(raw).map(|link| Link::new(Kind::Libbpf(link)))
     }
 
+    /// A link that another process has created.
+    pub fn given(fd: OwnedFd) -> Link {
+        Link::new(Kind::Kernel(fd))
+    }
+
     /// Keeps the object that has created this link open as long as the link.
     pub fn keep(&mut self, object: &Object) {
         self.object.get_or_insert_with(|| Arc::clone(&object.ptr));
@@ -54,7 +59,8 @@ impl Link {
     pub fn fd(&self) -> Option<RawFd> {
         match &self.kind {
             // SAFETY: a getter.
-            Kind::Libbpf(link) => Some(unsafe { b::bpf_link__fd(link.as_ptr()) }).filter(|&fd| fd >= 0),
+            // A link to a USDT probe consists of several links, and its own descriptor is 0.
+            Kind::Libbpf(link) => Some(unsafe { b::bpf_link__fd(link.as_ptr()) }).filter(|&fd| fd > 0),
             Kind::Kernel(fd) => Some(fd.as_raw_fd()),
             Kind::Tc(_) => None,
         }
@@ -71,8 +77,8 @@ impl Link {
     }
 
     /// Makes the link run `prog` instead of its program, in one step.
-    pub fn update(&self, prog: ProgRef<'_>) -> os::Result<()> {
-        let (link, prog) = (self.fd().ok_or(Errno(libc::EOPNOTSUPP))?, prog.raw_fd()?);
+    pub fn update(&self, prog: RawFd) -> os::Result<()> {
+        let link = self.fd().ok_or(Errno(libc::EOPNOTSUPP))?;
         // SAFETY: the kernel checks both descriptors; without options it compares nothing else.
         check(unsafe { b::bpf_link_update(link, prog, std::ptr::null()) }).map(drop)
     }

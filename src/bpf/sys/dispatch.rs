@@ -29,7 +29,11 @@ unsafe impl Sync for Generation {}
 impl Generation {
     /// Creates the number, which is 0.
     pub fn new() -> os::Result<Generation> {
-        let fd = create_map(b::BPF_MAP_TYPE_ARRAY, 1, b::BPF_F_MMAPABLE)?;
+        Generation::given(create_map(b::BPF_MAP_TYPE_ARRAY, 1, b::BPF_F_MMAPABLE)?)
+    }
+
+    /// Uses the number that another process has created.
+    pub fn given(fd: OwnedFd) -> os::Result<Generation> {
         let word = map(fd.as_raw_fd(), libc::PROT_READ | libc::PROT_WRITE, 0, WORD)?.cast();
         Ok(Generation { fd, word })
     }
@@ -103,8 +107,8 @@ const RESULT_AT: usize = 14;
 pub struct Dispatcher {
     prog: OwnedFd,
     slots: MapFd,
-    /// Words of the context that the kernel has checked.
-    words: u8,
+    /// Words of the context that the kernel has checked; `None` if another process has loaded the dispatcher.
+    words: Option<u8>,
 }
 
 impl Dispatcher {
@@ -150,7 +154,12 @@ impl Dispatcher {
                 b::bpf_prog_load(of.kind(), name, license, code.as_ptr().cast(), code.len() as _, &mut opts);
             OwnedFd::from_raw_fd(check(loaded)?)
         };
-        Ok(Dispatcher { prog, slots, words })
+        Ok(Dispatcher { prog, slots, words: Some(words) })
+    }
+
+    /// Uses a dispatcher that another process has loaded, with its slots.
+    pub fn given(prog: OwnedFd, slots: OwnedFd) -> Dispatcher {
+        Dispatcher { prog, slots: MapFd::new(slots, WORD, WORD), words: None }
     }
 
     /// Makes a slot call a program, or none.
@@ -164,9 +173,13 @@ impl Dispatcher {
         }
     }
 
-    /// Whether the kernel has checked that its hook has all arguments that a raw tracepoint program reads.
+    /// Whether the kernel has checked that its hook has all arguments that a raw tracepoint program reads, and, with the links of
+    /// this process, the record that a tracepoint program reads.
     pub fn covers(&self, prog: ProgRef<'_>) -> bool {
-        context_words(prog).is_ok_and(|words| words <= self.words)
+        match self.words {
+            Some(most) => context_words(prog).is_ok_and(|words| words <= most),
+            None => ![b::BPF_PROG_TYPE_RAW_TRACEPOINT, b::BPF_PROG_TYPE_TRACEPOINT].contains(&prog.kind()),
+        }
     }
 
     /// Returns the descriptor of its own program, for which the kernel counts the runs.

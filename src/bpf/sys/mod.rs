@@ -7,6 +7,7 @@ mod library;
 pub mod map;
 pub mod object;
 pub mod perf;
+pub mod pin;
 pub mod prog_run;
 mod result;
 pub mod ring;
