@@ -27,6 +27,7 @@ pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
     report.part("`ecli server`, over its unix socket");
     let mut server = Server::start()?;
     memory_and_wakeups(&server, report)?;
+    wakeups_with_a_budget(&server, built, report)?;
     starts(&server, report)?;
     replaces(&server, built, report)?;
     server = recovery(server, report)?;
@@ -173,10 +174,7 @@ fn memory_and_wakeups(server: &Server, report: &mut Report) -> Result<()> {
         Figure::new("", server.resident_mb()?, "MB"),
         Some(15.0),
     );
-    let before = server.wakeups()?;
-    thread::sleep(Duration::from_secs(10));
-    let wakeups = server.wakeups()? - before;
-    report.alone("wake-ups in ten seconds, idle", Figure::new("", wakeups, ""), Some(0.0));
+    report.alone("wake-ups in ten seconds, idle", Figure::new("", idle_wakeups(server)?, ""), Some(0.0));
     let mut started = 0;
     for name in FIVE {
         let path = package(name);
@@ -188,6 +186,26 @@ fn memory_and_wakeups(server: &Server, report: &mut Report) -> Result<()> {
     let name = format!("resident memory of all processes, {started} packages");
     report.alone(&name, Figure::new("", server.resident_mb()?, "MB"), Some(30.0));
     (1..=started).try_for_each(|id| server.request("DELETE", &format!("/v1/tasks/{id}"), "").map(drop))
+}
+
+fn idle_wakeups(server: &Server) -> Result<f64> {
+    let before = server.wakeups()?;
+    thread::sleep(Duration::from_secs(10));
+    Ok(server.wakeups()? - before)
+}
+
+/// The task has no events, but the loader compares it with its budget once per second.
+fn wakeups_with_a_budget(server: &Server, built: &Built, report: &mut Report) -> Result<()> {
+    let body = body(&PathBuf::from(&built.replaced[0].package), "budget")?;
+    let limits = "\"limits\":{\"events_per_second\":1000}}";
+    let body = format!("{},{limits}", body.strip_suffix('}').unwrap_or(&body));
+    server.request("POST", "/v1/tasks", &body)?;
+    let id = newest(server)?;
+    // The server records after ten seconds that the task is healthy.
+    thread::sleep(Duration::from_secs(12));
+    let name = "wake-ups in ten seconds, idle, a task with a budget";
+    report.alone(name, Figure::new("", idle_wakeups(server)?, ""), Some(10.0));
+    server.request("DELETE", &format!("/v1/tasks/{id}"), "").map(drop)
 }
 
 fn starts(server: &Server, report: &mut Report) -> Result<()> {
