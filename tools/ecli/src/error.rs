@@ -122,6 +122,18 @@ pub fn hint(error: &eunomia::Error) -> Option<String> {
     })
 }
 
+impl From<eunomia_fetch::Failure> for Failure {
+    fn from(failure: eunomia_fetch::Failure) -> Failure {
+        let code = match failure.code {
+            eunomia_fetch::Code::Failed => Code::Failed,
+            eunomia_fetch::Code::Usage => Code::Usage,
+            eunomia_fetch::Code::Source => Code::Source,
+            eunomia_fetch::Code::Output => Code::Output,
+        };
+        Failure::new(code, failure.text())
+    }
+}
+
 impl From<eunomia_records::Error> for Failure {
     fn from(error: eunomia_records::Error) -> Failure {
         Failure::new(Code::Usage, error)

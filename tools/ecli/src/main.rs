@@ -9,7 +9,6 @@ mod cgroup;
 mod command_line;
 mod commands;
 mod error;
-mod fetch;
 mod files;
 mod kind;
 mod loader;
@@ -32,6 +31,7 @@ use commands::{check, client, doctor, inspect, manual, registry, run, server, si
 use options::Command;
 
 fn main() -> ExitCode {
+    eunomia_fetch::set_program(eunomia_fetch::Program { name: "ecli", timeout: Some("--timeout") });
     match std::env::args_os().nth(1) {
         Some(first) if first == symbols::ARGUMENT => return symbols::serve(),
         Some(first) if first == loader::ARGUMENT => return loader::serve(),

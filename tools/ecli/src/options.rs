@@ -13,7 +13,7 @@ mod remote;
 mod values;
 
 pub use agent::{Client, Server};
-pub use remote::{Account, Keygen, List, Login, Logout, Origin, Pull, Push, Sign, Transfer, Verify};
+pub use remote::{Account, Keygen, List, Login, Logout, Origin, Pull, Push, Sign, Verify, transfer};
 use values::{count, duration, existing_path, prog_type, size};
 
 const AFTER_HELP: &str = "\

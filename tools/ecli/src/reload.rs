@@ -15,18 +15,18 @@ use std::time::{Duration, Instant};
 use eunomia::package::Package;
 use eunomia::vm::{Exported, ReplaceOptions};
 use eunomia::{Options, Vm};
+use eunomia_fetch::location::{Location, without_password};
 use eunomia_watch::Watched;
 use serde_json::Value;
 
 use crate::commands::run::check_maps;
 use crate::commands::wasm;
 use crate::error::{Code, Failure, Result, say};
-use crate::fetch::location::{Location, without_password};
 use crate::kind::Kind;
 use crate::loader::Loader;
 use crate::options::{Format, Run};
 use crate::output::Output;
-use crate::source::{self, Program, Request};
+use crate::source::{self, Program, Request, locate};
 use crate::view::View;
 use crate::{capabilities, signals};
 
@@ -88,7 +88,7 @@ pub fn check(options: &Run, kind: Kind) -> Result<()> {
         false => return Ok(()),
     };
     let refuse = |why: &str| Err(Failure::new(Code::Usage, format_args!("{option}: {why}")));
-    match (Location::parse(prog)?, kind) {
+    match (locate(prog)?, kind) {
         (Location::Stdin, _) => refuse("standard input cannot be read again; give the program as a file"),
         (_, Kind::Object) => {
             refuse("a BPF object cannot be replaced while it runs; use the package.json that ecc writes")
@@ -277,7 +277,7 @@ impl Reload {
     /// Opens the program. The loader opens a file, because this process may have no right to.
     fn open(&self, request: &Request) -> Result<Program> {
         match &self.running {
-            Running::Package(loader) if matches!(Location::parse(request.prog)?, Location::File) => {
+            Running::Package(loader) if matches!(locate(request.prog)?, Location::File) => {
                 source::check(request, loader.read_program(request.prog)?)
             }
             _ => source::open(request),

@@ -16,9 +16,6 @@ use minisign::{KeyPair, SecretKey, SecretKeyBox};
 use crate::error::{Code, Failure, Result, say};
 use crate::files::read_text;
 
-/// The suffix of a signature's file name, after the name of the program.
-pub const SIGNATURE_SUFFIX: &str = ".minisig";
-
 /// The trusted keys.
 pub struct Trust(eunomia_signature::Trust);
 
@@ -130,13 +127,5 @@ fn create(path: &Path, mode: u32, text: &str) -> Result<()> {
 
 /// Reads the signature of a file, if there is one.
 pub fn signature_beside(file: &Path) -> Result<Option<String>> {
-    let path = with_signature_suffix(file);
-    if let Ok(false) = path.try_exists() { Ok(None) } else { read_text(&path).map(Some) }
-}
-
-/// The path of the signature of a file.
-pub fn with_signature_suffix(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(SIGNATURE_SUFFIX);
-    name.into()
+    eunomia_signature::beside(file).map_err(untrusted)
 }

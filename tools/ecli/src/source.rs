@@ -1,18 +1,20 @@
 //! Opens a program: finds its bytes, its name and its kind.
 //!
-//! Files and standard input are read here. [`crate::fetch`] downloads everything else.
+//! Files and standard input are read here. The crate eunomia-fetch downloads everything else.
 
 use std::io;
 use std::path::Path;
 
 use eunomia_agent::archive;
+use eunomia_fetch as fetch;
+use eunomia_fetch::location::{Location, without_password};
+use eunomia_fetch::{Download, Signature};
 
+use crate::command_line::similar_command;
 use crate::error::{Code, Failure, Result};
-use crate::fetch::location::{Location, without_password};
-use crate::fetch::{self, Download, Signature};
 use crate::files::{read_all, read_file};
 use crate::kind::{Kind, kind_of};
-use crate::options::Origin;
+use crate::options::{Origin, transfer};
 use crate::signature::{Trust, signature_beside};
 
 /// A request for a program.
@@ -47,12 +49,17 @@ impl Program {
 
 /// Reads a program. A required signature is verified before anything else reads the bytes.
 pub fn open(request: &Request) -> Result<Program> {
-    open_with(request, fetch::Options::for_run(request.origin))
+    open_with(request, for_run(request.origin))
+}
+
+/// The options for a program that is run, checked or inspected.
+fn for_run(origin: &Origin) -> fetch::Options {
+    transfer(&origin.transfer, if origin.require_signed { Signature::Verified } else { Signature::Ignored })
 }
 
 /// Reads a program and its signature, for somebody else who verifies it.
 pub fn open_to_send(request: &Request) -> Result<Program> {
-    let options = fetch::Options::for_run(request.origin);
+    let options = for_run(request.origin);
     let signature = if request.origin.require_signed { options.signature } else { Signature::Saved };
     open_with(request, fetch::Options { signature, ..options })
 }
@@ -78,10 +85,41 @@ pub fn check(request: &Request, download: Download) -> Result<Program> {
     Ok(Program { bytes, name: name.to_owned(), kind, signature: download.signature })
 }
 
+/// Finds out what kind of place a name of the command line is. The name of a command, or one that resembles it, is an error.
+pub fn locate(prog: &str) -> Result<Location> {
+    let location = Location::parse(prog)?;
+    let Location::Name { name, tag: None } = &location else { return Ok(location) };
+    match similar_command(name) {
+        None => Ok(location),
+        Some(command) => Err(Failure::new(
+            Code::Usage,
+            format_args!(
+                "{prog}: did you mean `ecli {command}`? To run a program of this name, write {name}:latest; to run a file, ./{name}"
+            ),
+        )),
+    }
+}
+
+/// Fails unless the name is that of a file.
+pub fn check_is_file(text: &str) -> Result<()> {
+    match locate(text)? {
+        Location::File => Ok(()),
+        Location::Stdin => Err(Failure::new(Code::Usage, "-: expected a file")),
+        _ => Err(Failure::new(
+            Code::Usage,
+            format_args!(
+                "{}: expected a file; for a file of this name, write ./{text}",
+                without_password(text)
+            ),
+        )),
+    }
+}
+
 /// Reads a program and its signature, unless the options ignore signatures.
 pub fn read(prog: &str, options: fetch::Options) -> Result<Download> {
-    let location = Location::parse(prog)?;
+    let location = locate(prog)?;
     let download = fetch::open(&location, options).map_err(|failure| {
+        let failure = Failure::from(failure);
         let may_mean_file = !prog.contains("://") && Path::new(prog).is_file();
         if may_mean_file {
             failure.at_end(format_args!("; to use the file of this name, write ./{prog}"))
@@ -115,4 +153,19 @@ fn may_mean_image(path: &str) -> bool {
     path.split_once('/').is_some_and(|(first, rest)| {
         !first.is_empty() && !first.starts_with(['.', '~']) && !rest.contains('.')
     }) && !Path::new(path).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_command_is_not_the_name_of_a_program() {
+        for name in ["rum", "inspct", "help", "version", "list", "chekc", "sing", "verfy"] {
+            assert!(locate(name).is_err(), "{name}");
+        }
+        for name in ["opensnoop", "rum:latest", "./rum"] {
+            assert!(locate(name).is_ok(), "{name}");
+        }
+    }
 }

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use minisign::{PublicKey, PublicKeyBox, SignatureBox};
 
-/// Maximum size of a key file, in bytes.
-const MAX_KEY: u64 = 64 << 10;
+/// The suffix of a signature's file name, after the name of the program.
+pub const SUFFIX: &str = ".minisig";
+
+/// Maximum size of the file of a key or a signature, in bytes.
+const MAX_FILE: u64 = 64 << 10;
 
 /// The trusted keys.
 #[derive(Clone, Debug, Default)]
@@ -89,13 +92,31 @@ fn keys_in(folder: &Path) -> Vec<PathBuf> {
 
 fn public_key(path: &Path) -> Result<PublicKey, String> {
     private(path)?;
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_KEY + 1).read_to_string(&mut text));
-    read.map_err(|error| eunomia_owner::failure(path, &error))?;
-    if text.len() as u64 > MAX_KEY {
-        return Err(format!("{}: more than {MAX_KEY} bytes", path.display()));
-    }
-    PublicKeyBox::from_string(&text)
+    PublicKeyBox::from_string(&read(path)?)
         .and_then(PublicKeyBox::into_public_key)
         .map_err(|why| format!("{}: {why}", path.display()))
+}
+
+/// Reads a key or a signature.
+fn read(path: &Path) -> Result<String, String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text));
+    read.map_err(|error| eunomia_owner::failure(path, &error))?;
+    match text.len() as u64 > MAX_FILE {
+        true => Err(format!("{}: more than {MAX_FILE} bytes", path.display())),
+        false => Ok(text),
+    }
+}
+
+/// Reads the signature of a file, if there is one.
+pub fn beside(file: &Path) -> Result<Option<String>, String> {
+    let path = path_of(file);
+    if let Ok(false) = path.try_exists() { Ok(None) } else { read(&path).map(Some) }
+}
+
+/// The path of the signature of a file.
+pub fn path_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(SUFFIX);
+    name.into()
 }

@@ -8,23 +8,26 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use eunomia::error::visible;
+use eunomia_fetch as fetch;
+use eunomia_fetch::credentials::{self, Credentials};
+use eunomia_fetch::image::{self, Content, Upload};
+use eunomia_fetch::location::{self, Location};
+use eunomia_fetch::{Download, Signature};
+use eunomia_signature::path_of;
 use serde_json::json;
 
 use crate::error::{Code, Failure, Result};
-use crate::fetch::credentials::Credentials;
-use crate::fetch::image::{self, Content, Upload};
-use crate::fetch::location::{self, Location};
-use crate::fetch::{self, Download, Signature, credentials};
 use crate::files::read_file;
 use crate::kind::{Kind, kind_of};
-use crate::options::{Account, List, Login, Logout, Pull, Push};
-use crate::signature::{signature_beside, with_signature_suffix};
+use crate::options::{Account, List, Login, Logout, Pull, Push, transfer};
+use crate::signature::signature_beside;
+use crate::source::{check_is_file, locate};
 use crate::{output, prompt};
 
 /// Downloads a program and its signature to files.
 pub fn pull(options: &Pull) -> Result<ExitCode> {
-    let transfer = fetch::Options::new(&options.transfer, Signature::Saved);
-    let download = match Location::parse(&options.prog)? {
+    let transfer = transfer(&options.transfer, Signature::Saved);
+    let download = match locate(&options.prog)? {
         Location::Image(image) => {
             image::pull_as(&image, &account(&options.account, image.registry())?, transfer)?
         }
@@ -40,7 +43,7 @@ pub fn pull(options: &Pull) -> Result<ExitCode> {
     let Download { bytes, signature } = download;
     write(&file, &bytes)?;
     if let Some(signature) = signature {
-        write(&with_signature_suffix(&file), signature.as_bytes())?;
+        write(&path_of(&file), signature.as_bytes())?;
     }
     let digest = fetch::sha256(&bytes);
     output::print(format_args!("{}: {} bytes, sha256={digest}\n", file.display(), bytes.len()))
@@ -49,7 +52,7 @@ pub fn pull(options: &Pull) -> Result<ExitCode> {
 /// Lists programs, one per line.
 pub fn list(options: &List) -> Result<ExitCode> {
     let rows: Vec<(String, String)> = if options.repository {
-        fetch::listed(fetch::Options::new(&options.transfer, Signature::Ignored))?
+        fetch::listed(transfer(&options.transfer, Signature::Ignored))?
     } else {
         fetch::kept().into_iter().map(|entry| (entry.url, format!("{} bytes", entry.len))).collect()
     };
@@ -66,7 +69,7 @@ pub fn list(options: &List) -> Result<ExitCode> {
 /// Uploads a file as an image, with its signature if there is one.
 pub fn push(options: &Push) -> Result<ExitCode> {
     let path = options.module.as_str();
-    Location::file(path)?;
+    check_is_file(path)?;
     let file = Path::new(path);
     let image = location::image(&options.image)?;
     let credentials = account(&options.account, image.registry())?;
@@ -127,7 +130,7 @@ fn account(options: &Account, registry: &str) -> Result<Credentials> {
             let password = prompt::secret(&format!("Password for {user}: "))?;
             Ok(Credentials::Password(user, password))
         }
-        _ => credentials::find(registry),
+        _ => Ok(credentials::find(registry)?),
     }
 }
 

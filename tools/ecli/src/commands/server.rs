@@ -9,12 +9,12 @@ use eunomia_agent::loader::Settings;
 use eunomia_agent::server::{self, Config};
 use eunomia_agent::tls::Files;
 use eunomia_agent::{fetcher, processes};
+use eunomia_fetch as fetch;
 
 use crate::error::{Code, Failure, Result};
-use crate::fetch;
-use crate::fetch::location::Location;
 use crate::options::Server;
 use crate::output;
+use crate::source::locate;
 
 /// The idle timeout of a download. A whole download may take 20 times as long, which is less than the time limit of a response of
 /// the server.
@@ -62,7 +62,7 @@ pub fn run(options: &Server) -> Result<ExitCode> {
 
 /// Downloads a package and its signature for the server, without a cache and credentials.
 pub fn download(source: &str) -> std::result::Result<fetcher::Download, String> {
-    let location = Location::parse(source).map_err(|failure| failure.text().to_owned())?;
+    let location = locate(source).map_err(|failure| failure.text().to_owned())?;
     let options = fetch::Options { no_cache: true, timeout: DOWNLOAD, signature: fetch::Signature::Saved };
     match fetch::open(&location, options) {
         Ok(Some(download)) => Ok((download.bytes, download.signature)),

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use eunomia_fetch::Signature;
+
 use crate::error::{Code, Failure, Result};
-use crate::fetch::location::Location;
-use crate::fetch::{self, Signature};
 use crate::files::read_file;
-use crate::options::{Keygen, Sign, Verify};
+use crate::options::{Keygen, Sign, Verify, transfer};
 use crate::prompt::secret;
 use crate::signature::{self, Secret, Trust};
 use crate::{output, source};
@@ -37,7 +37,7 @@ fn new_password() -> Result<String> {
 
 /// Signs a file: writes FILE.minisig.
 pub fn sign(options: &Sign) -> Result<ExitCode> {
-    Location::file(&options.file)?;
+    source::check_is_file(&options.file)?;
     let file = Path::new(&options.file);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let bytes = read_file(&options.file)?;
@@ -46,7 +46,7 @@ pub fn sign(options: &Sign) -> Result<ExitCode> {
     let key = Secret::open(&options.secret)?;
     let password = key.is_locked().then(|| secret(&format!("Password for {}: ", options.secret.display())));
     let text = key.sign(password.transpose()?, &bytes, &comment)?;
-    let path = signature::with_signature_suffix(file);
+    let path = eunomia_signature::path_of(file);
     std::fs::write(&path, text).map_err(|e| Failure::io(Code::Output, path.display(), &e))?;
     output::print(format_args!("{}\n", path.display()))
 }
@@ -57,7 +57,7 @@ pub fn verify(options: &Verify) -> Result<ExitCode> {
         Some(key) => Trust::only(key)?,
         None => Trust::open(options.trust.as_deref())?,
     };
-    let download = source::read(&options.prog, fetch::Options::new(&options.transfer, Signature::Verified))?;
+    let download = source::read(&options.prog, transfer(&options.transfer, Signature::Verified))?;
     let signer = trust.check(&options.prog, &download.bytes, download.signature.as_deref())?;
     output::print(format_args!("{}: {signer}\n", options.prog))
 }

@@ -18,7 +18,7 @@ use super::to_message;
 use crate::commands::run::{is_iterator, vm_options};
 use crate::error::{Code, Failure, Result, say};
 use crate::options::{Command, LogLevel, Run};
-use crate::signature::with_signature_suffix;
+
 use crate::statistics::Runs;
 use crate::{attach, capabilities, command_line, program_args};
 
@@ -166,7 +166,7 @@ impl Service<'_> {
         let path = Path::new(self.options.prog().0);
         let mut files = vec![open(path).map_err(|error| failed(path, error))?];
         if self.options.origin.require_signed {
-            let path = with_signature_suffix(path);
+            let path = eunomia_signature::path_of(path);
             match open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 opened => files.push(opened.map_err(|error| failed(&path, error))?),

@@ -13,11 +13,11 @@ use eunomia::vm::Exported;
 use eunomia_agent::limits::Limits;
 use eunomia_agent::loader::exchange::{is_closed, request};
 use eunomia_agent::loader::protocol::{Alone, Caller, MAX_MESSAGE, Origin, Reply, Request};
+use eunomia_fetch::Download;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{ARGUMENT, TASK, from_message};
 use crate::error::{Code, Failure, Result};
-use crate::fetch::Download;
 use crate::files::{read_opened, read_opened_text};
 use crate::statistics::Runs;
 

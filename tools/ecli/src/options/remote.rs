@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use eunomia_fetch::{Options, Signature};
 
 use super::values::duration;
 
@@ -32,6 +33,11 @@ pub struct Transfer {
     /// Network idle timeout; all transfers together may take 20 times as long
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub timeout: Duration,
+}
+
+/// The options of a command that downloads.
+pub fn transfer(given: &Transfer, signature: Signature) -> Options {
+    Options { no_cache: given.no_cache, timeout: given.timeout, signature }
 }
 
 /// Credentials for a registry.

@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde_json::{Map, Value, json};
 
-use super::reference::is_registry;
 use crate::error::{Code, Failure, Result, say};
+use crate::reference::is_registry;
 
 /// The key under which docker stores the credentials of its own registry.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha512};
 
-use super::download::sha256;
+use crate::download::sha256;
 
 /// A reference to an image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]

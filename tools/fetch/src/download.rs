@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::options::{Origin, Transfer};
-
 /// Size limit of a downloaded program.
 pub const MAX_BYTES: usize = 128 << 20;
 
@@ -40,19 +38,6 @@ pub struct Download {
     pub bytes: Vec<u8>,
     /// The signature; `None` if there is none or it was ignored.
     pub signature: Option<String>,
-}
-
-impl Options {
-    /// The options of a command that downloads.
-    pub fn new(transfer: &Transfer, signature: Signature) -> Options {
-        Options { no_cache: transfer.no_cache, timeout: transfer.timeout, signature }
-    }
-
-    /// The options for a program that is run, checked or inspected.
-    pub fn for_run(origin: &Origin) -> Options {
-        let signature = if origin.require_signed { Signature::Verified } else { Signature::Ignored };
-        Options::new(&origin.transfer, signature)
-    }
 }
 
 /// SHA-256 as hexadecimal digits.

@@ -11,10 +11,10 @@ use std::sync::Once;
 
 use serde_json::{Value, json};
 
-use super::download::sha256;
-use super::http::Validators;
-use super::location::without_password;
+use crate::download::sha256;
 use crate::error::say;
+use crate::http::Validators;
+use crate::location::without_password;
 
 /// The cache directory.
 pub struct Cache {

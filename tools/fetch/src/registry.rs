@@ -13,10 +13,10 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request, RequestBuilder, StatusCode, Url};
 use serde_json::Value;
 
-use super::challenge::Challenge;
-use super::credentials::Credentials;
-use super::http::{self, Http, Reply};
+use crate::challenge::Challenge;
+use crate::credentials::Credentials;
 use crate::error::{Code, Failure, Result};
+use crate::http::{self, Http, Reply};
 
 /// Size limit of the response with a token.
 const MAX_TOKEN: usize = 1 << 20;

@@ -5,10 +5,9 @@
 
 use std::borrow::Cow;
 
-use super::download::sha256;
-use super::reference::{Reference, has_registry};
-use crate::command_line::similar_command;
+use crate::download::sha256;
 use crate::error::{Code, Failure, Result};
+use crate::reference::{Reference, has_registry};
 
 /// The location of a program.
 #[derive(Debug)]
@@ -23,8 +22,8 @@ pub enum Location {
     Name {
         /// The name without its tag.
         name: String,
-        /// Whether a cached copy must not be used.
-        latest: bool,
+        /// The tag. If it is `latest`, a cached copy is not used.
+        tag: Option<String>,
     },
     /// An image in an OCI registry.
     Image(Reference),
@@ -57,7 +56,7 @@ impl Pin {
 const SUFFIXES: [&str; 4] = [".json", ".wasm", ".tar", ".o"];
 
 impl Location {
-    /// Parses a name from the command line.
+    /// Parses a name that a user has written.
     pub fn parse(text: &str) -> Result<Location> {
         let error = |why: &str| Failure::new(Code::Source, format_args!("{}: {why}", without_password(text)));
         if text.is_empty() {
@@ -73,15 +72,7 @@ impl Location {
             return by_scheme(text, &scheme, rest);
         }
         if let Some((name, tag)) = name(text) {
-            return match similar_command(name).filter(|_| tag.is_none()) {
-                None => Ok(Location::Name { name: name.to_owned(), latest: tag == Some("latest") }),
-                Some(command) => {
-                    let why = format!(
-                        "did you mean `ecli {command}`? To run a program of this name, write {name}:latest; to run a file, ./{name}"
-                    );
-                    Err(error(&why).with_code(Code::Usage))
-                }
-            };
+            return Ok(Location::Name { name: name.to_owned(), tag: tag.map(str::to_owned) });
         }
         if has_registry(text) {
             let image = image(text)?;
@@ -98,21 +89,6 @@ impl Location {
             )));
         }
         Ok(Location::File)
-    }
-
-    /// Fails unless the name is that of a file.
-    pub fn file(text: &str) -> Result<()> {
-        match Location::parse(text)? {
-            Location::File => Ok(()),
-            Location::Stdin => Err(Failure::new(Code::Usage, "-: expected a file")),
-            _ => Err(Failure::new(
-                Code::Usage,
-                format_args!(
-                    "{}: expected a file; for a file of this name, write ./{text}",
-                    without_password(text)
-                ),
-            )),
-        }
     }
 }
 
@@ -300,14 +276,6 @@ mod tests {
                     "u@ghcr.io/org/tool",
                     "oci://tool",
                     "http:\\\\example.org\\x",
-                    "rum",
-                    "inspct",
-                    "help",
-                    "version",
-                    "list",
-                    "chekc",
-                    "sing",
-                    "verfy",
                 ],
             ),
         ];

@@ -1,6 +1,6 @@
 //! HTTP and HTTPS requests of bounded size and time, through the proxies of the environment.
 //!
-//! All requests of ecli go through [`Http::send`]. It follows redirects, but never from https to http. Credentials go only
+//! All requests go through [`Http::send`]. It follows redirects, but never from https to http. Credentials go only
 //! to the server that the request names.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,19 +13,19 @@ use reqwest::{Client, Request, Response, StatusCode, Url};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::location::without_password;
-use super::progress::Progress;
-use crate::error::{Code, Failure, without_errno};
+use crate::error::{Code, Failure, program, without_errno};
+use crate::location::without_password;
+use crate::progress::Progress;
 
 const MAX_REDIRECTS: usize = 10;
 
 /// Bytes of an error response that are read.
 const MAX_MESSAGE: usize = 16 << 10;
 
-/// All requests of a command together may take this many times `--timeout`.
+/// All requests of a download together may take this many times the idle timeout.
 pub const MAX_TIMEOUTS: u32 = 20;
 
-/// A client for one command.
+/// A client for one download.
 pub struct Http {
     /// Creates requests.
     pub client: Client,
@@ -175,7 +175,9 @@ impl Http {
         };
         self.runtime.block_on(async { timeout_at(self.deadline, exchange).await }).unwrap_or_else(|_| {
             let time = humantime::format_duration(self.timeout.saturating_mul(MAX_TIMEOUTS));
-            Err(wrong(Problem::Other, &format!("not finished after {time} ({MAX_TIMEOUTS} times --timeout)")))
+            let option = program().timeout.map(|option| format!(" ({MAX_TIMEOUTS} times {option})"));
+            let text = format!("not finished after {time}{}", option.unwrap_or_default());
+            Err(wrong(Problem::Other, &text))
         })
     }
 
@@ -185,9 +187,6 @@ impl Http {
         }
     }
 }
-
-/// The User-Agent header.
-const USER_AGENT: &str = concat!("ecli/", env!("CARGO_PKG_VERSION"));
 
 /// Selects ring as the cryptography of TLS: it needs neither cmake nor an assembler to build.
 fn use_ring() {
@@ -199,7 +198,7 @@ fn use_ring() {
 fn client(timeout: Duration, is_direct: bool, redirects: Policy) -> crate::error::Result<Client> {
     use_ring();
     let client = Client::builder()
-        .user_agent(USER_AGENT)
+        .user_agent(format!("{}/{}", program().name, env!("CARGO_PKG_VERSION")))
         // The query of a URL may contain a secret.
         .referer(false)
         .connect_timeout(timeout)
@@ -294,7 +293,8 @@ impl Validators {
 /// The root cause of an error, without the URL, which callers add.
 pub fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "timed out waiting for data (see --timeout)".into();
+        let option = program().timeout.map(|option| format!(" (see {option})"));
+        return format!("timed out waiting for data{}", option.unwrap_or_default());
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {

@@ -9,12 +9,12 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::credentials::{self, Credentials};
-use super::download::{Download, MAX_BYTES, MAX_SIGNATURE, Options, Signature};
-use super::http::Reply;
-use super::reference::{self, Digest, Reference};
-use super::registry::{Registry, shorten};
+use crate::credentials::{self, Credentials};
+use crate::download::{Download, MAX_BYTES, MAX_SIGNATURE, Options, Signature};
 use crate::error::{Failure, Result};
+use crate::http::Reply;
+use crate::reference::{self, Digest, Reference};
+use crate::registry::{Registry, shorten};
 
 const WASM: &str = "application/vnd.wasm.content.layer.v1+wasm";
 const WASM_CONFIG: &str = "application/vnd.wasm.config.v1+json";

@@ -1,13 +1,13 @@
 //! Downloads programs by URL, or by name from the repository.
 
+use eunomia_signature::SUFFIX;
 use serde_json::Value;
 
-use super::cache::{Cache, Entry};
-use super::download::{Download, MAX_BYTES, MAX_SIGNATURE, Options, Signature};
-use super::http::{Content, Error, Http, Problem};
-use super::location::{Pin, with_suffix, without_password};
+use crate::cache::{Cache, Entry};
+use crate::download::{Download, MAX_BYTES, MAX_SIGNATURE, Options, Signature};
 use crate::error::{Code, Failure, Result, say};
-use crate::signature::SIGNATURE_SUFFIX;
+use crate::http::{Content, Error, Http, Problem};
+use crate::location::{Pin, with_suffix, without_password};
 
 /// The default of `EUNOMIA_REPOSITORY`.
 const REPOSITORY: &str = "https://eunomia-bpf.github.io/eunomia-bpf/";
@@ -76,7 +76,7 @@ fn with_signature(http: &Http, url: &str, bytes: Vec<u8>, options: Options) -> R
 /// Downloads the signature of a program. It is never cached, because it is small and may be replaced. If the server cannot be
 /// reached, a warning is printed and the program is treated as unsigned.
 fn signature(http: &Http, url: &str) -> Result<Option<String>> {
-    let url = with_suffix(url, SIGNATURE_SUFFIX);
+    let url = with_suffix(url, SUFFIX);
     match http.get(&url, None, MAX_SIGNATURE) {
         Ok(Content::New { bytes, .. }) => Ok(String::from_utf8(bytes).ok()),
         Ok(Content::Unchanged) => Ok(None),
