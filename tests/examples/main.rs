@@ -1,6 +1,9 @@
 //! Each program of examples/bpf delivers the events that its README describes when the test causes them. `make packages`
 //! compiles the programs first. Tests named `vm_…` need kprobes, fentry or an LSM; `make vm` runs them.
 
+#[allow(dead_code)]
+#[path = "../support/cgroup.rs"]
+mod cgroup;
 mod files;
 mod network;
 mod processes;

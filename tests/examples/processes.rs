@@ -9,6 +9,7 @@ use std::time::Duration;
 use eunomia::{Flow, Format};
 use serde_json::json;
 
+use super::cgroup::MemoryCgroup;
 use super::{Example, output, shell};
 
 #[test]
@@ -137,4 +138,17 @@ fn pythongc_reports_collections_and_what_they_freed() {
 
     let event = example.wait_for(json!({"pid": pid, "generation": 1, "collected": 1, "comm": "python3"}));
     assert_ne!(event["duration_ns"], 0);
+}
+
+#[test]
+fn oomkill_reports_the_process_that_is_killed() {
+    let Some(mut example) = Example::attach("oomkill", &[]) else { return };
+    let group = MemoryCgroup::new(16 << 20);
+    let [shell, option, enter, name] = group.wrapper();
+    // It keeps the last lines of its input, which has none.
+    let mut child = Command::new(shell).args([&option, &enter, &name, "tail", "/dev/zero"]).spawn().unwrap();
+    let event = example.wait_for(json!({"pid": child.id()}));
+    assert!(!child.wait().unwrap().success());
+    assert!(event["comm"] == "tail" || event["comm"] == "", "{event}");
+    assert_ne!(event["trigger_comm"], "");
 }

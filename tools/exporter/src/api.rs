@@ -113,7 +113,8 @@ impl Api {
     async fn configure(&self, request: Request) -> Result<Response> {
         let body = body(request, &self.limits).await?;
         let engine = Arc::clone(&self.engine);
-        let applied = blocking(move || File::parse(&body).and_then(|file| engine.apply(file))).await?;
+        let applied =
+            blocking(move || File::parse_request(&body).and_then(|file| engine.apply(file))).await?;
         let changes = applied.map_err(|problem| {
             ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -37,7 +37,8 @@ enum Step {
 impl Engine {
     /// Starts, stops and replaces programs so that those of the file run. Programs of an earlier file that it
     /// lacks are stopped. If anything in the file is wrong, nothing changes.
-    pub fn apply(self: &Arc<Engine>, file: File) -> Result<Changes, Problem> {
+    pub fn apply(self: &Arc<Engine>, mut file: File) -> Result<Changes, Problem> {
+        file.find_packages()?;
         let _turn = match self.change.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 let text = "another change is in progress; try again".to_owned();
@@ -66,7 +67,7 @@ impl Engine {
         let failed = |why: &dyn std::fmt::Display| {
             Problem::at(wanted.referenced, format_args!("program {:?}: {why}", wanted.value.name))
         };
-        let data: Arc<[u8]> = wanted.value.package().map_err(|why| failed(&why))?.into();
+        let data = wanted.value.package().map_err(|why| failed(&why))?;
         let slot = running.iter().find(|slot| slot.name == wanted.value.name);
         let is_alike = |slot: &&Arc<Slot>| {
             let program = slot.program();
@@ -286,11 +287,12 @@ pub fn exchange(slot: &Slot, program: Program) {
 }
 
 /// Loads a package into the kernel, checks whether the metrics of a program fit it, and unloads it. Nothing is attached.
-pub fn check(wanted: Spanned<Wanted>, data: &[u8]) -> Result<(), Problem> {
+pub fn check(wanted: Spanned<Wanted>) -> Result<(), Problem> {
     let failed = |why: &str| problem(&wanted, why);
+    let data = wanted.value.package().map_err(|why| failed(&why))?;
     let loaded = || {
         let vm = Vm::new(Options::new().skip_missing_hooks(true))?;
-        vm.open(&package::without_sampling(data)?, Kind::Json)?;
+        vm.open(&package::without_sampling(&data)?, Kind::Json)?;
         let argv: Vec<&str> =
             ["prog"].into_iter().chain(wanted.value.args.iter().map(String::as_str)).collect();
         vm.args_set(&argv)?;
@@ -301,5 +303,5 @@ pub fn check(wanted: Spanned<Wanted>, data: &[u8]) -> Result<(), Problem> {
         Ok::<Vm, eunomia::Error>(vm)
     };
     let vm = loaded().map_err(|error| failed(error.message()))?;
-    Program::new(wanted.clone(), data.into(), Arc::new(vm), &Arc::default()).map(drop)
+    Program::new(wanted.clone(), data, Arc::new(vm), &Arc::default()).map(drop)
 }

@@ -20,6 +20,7 @@ use crate::config::{self, Problem};
 use crate::package;
 use crate::program::Program;
 use crate::push::Pusher;
+use crate::source;
 
 /// Starts, reads and stops programs.
 pub struct Engine {
@@ -98,7 +99,8 @@ impl Engine {
     }
 
     /// Starts a program that a request asks for, and returns its number.
-    pub fn add(&self, config: Spanned<config::Program>) -> Result<u64, Problem> {
+    pub fn add(&self, mut config: Spanned<config::Program>) -> Result<u64, Problem> {
+        source::find(&mut config)?;
         let _turn = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let problem = |why: &dyn std::fmt::Display| Problem::at(config.referenced, why);
         for slot in self.list() {
@@ -117,7 +119,7 @@ impl Engine {
         }
         let data = config.value.package();
         let data = data.map_err(|why| problem(&format_args!("program {:?}: {why}", config.value.name)))?;
-        let slot = self.begin(config, data.into(), false)?;
+        let slot = self.begin(config, data, false)?;
         let id = slot.id;
         self.slots().list.push(Arc::new(slot));
         self.wake();

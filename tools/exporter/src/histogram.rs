@@ -3,6 +3,7 @@
 use eunomia::types::Field;
 use eunomia_records::field;
 
+use crate::config::Bucket;
 use crate::metric::growth;
 use crate::native::Native;
 
@@ -26,6 +27,27 @@ enum Rule {
     Linear,
     /// The edges are in the unit of the metric.
     Explicit,
+}
+
+/// What an entry of a map with one entry for each bucket counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The values in a bucket.
+    Bucket(usize),
+    /// The sum of all values.
+    Sum,
+}
+
+impl Place {
+    /// The place of the entry with this number.
+    pub fn of(number: u64, wanted: &Bucket) -> Option<Place> {
+        match wanted.keys.binary_search(&number) {
+            _ if wanted.sum == Some(number) => Some(Place::Sum),
+            Ok(index) => Some(Place::Bucket(index)),
+            Err(_) if wanted.keys.is_empty() => Some(Place::Bucket(number.min(usize::MAX as u64) as usize)),
+            Err(_) => None,
+        }
+    }
 }
 
 /// The counts of one series.
@@ -129,6 +151,22 @@ impl Distribution {
         }
     }
 
+    /// Adds to the bucket of an entry, or to the sum if the entry has that. `is_summed`: the map has an entry with the sum.
+    pub fn add_entry(&mut self, place: Place, added: u64, is_summed: bool, edges: &Edges, scale: f64) {
+        let scale = if edges.rule == Rule::Explicit { scale } else { 1.0 };
+        self.buckets.resize(edges.edges.len() + 1, 0);
+        if is_summed {
+            self.sum.get_or_insert(0.0);
+        }
+        match place {
+            Place::Bucket(index) => {
+                let last = self.buckets.len() - 1;
+                self.buckets[index.min(last)] += added;
+            }
+            Place::Sum => self.sum = Some(self.sum.unwrap_or(0.0) + scaled(added as f64, scale)),
+        }
+    }
+
     /// The number of values.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -175,6 +213,24 @@ mod tests {
         assert_eq!((all.buckets.as_slice(), all.count()), (&[2, 1, 1][..], 4));
         let sum = all.sum(&edges, 1e-9).unwrap();
         assert!((sum - 5.002_001_001).abs() < 1e-9, "{sum}");
+    }
+
+    #[test]
+    fn an_entry_is_a_bucket_or_the_sum() {
+        let first = Bucket { from: "bucket".into(), keys: Vec::new(), sum: Some(3) };
+        let places = |wanted: &Bucket| [0, 2, 3, 4].map(|number| Place::of(number, wanted));
+        let [zero, two, four] = [0, 2, 4].map(|index| Some(Place::Bucket(index)));
+        assert_eq!(places(&first), [zero, two, Some(Place::Sum), four]);
+        let some = Bucket { keys: vec![2, 3], sum: None, ..first };
+        assert_eq!(places(&some), [None, zero, Some(Place::Bucket(1)), None]);
+        let (edges, mut all) = (Edges::explicit(vec![0.001, 0.01]), Distribution::default());
+        for (place, added) in [(Place::Bucket(0), 2), (Place::Bucket(9), 1), (Place::Sum, 7000)] {
+            all.add_entry(place, added, true, &edges, 1e-6);
+        }
+        assert_eq!(
+            (all.buckets.as_slice(), all.count(), all.sum(&edges, 1e-6)),
+            (&[2, 0, 1][..], 3, Some(0.007))
+        );
     }
 
     #[test]

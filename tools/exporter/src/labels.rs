@@ -242,6 +242,12 @@ pub fn is_integer(ty: &Type) -> bool {
 /// Returns the type with the format that the configuration gives to it.
 fn formatted(ty: &Arc<Type>, name: &str) -> Result<Arc<Type>, String> {
     let Some(format) = ValueFormat::from_name(name) else {
+        if name == "uint" && is_integer(ty) {
+            // The number of a constant, a boolean or a character.
+            let mut plain = (**ty).clone();
+            (plain.kind, plain.signed, plain.fields, plain.format) = (Kind::Uint, false, [].into(), None);
+            return Ok(Arc::new(plain));
+        }
         if name == "uint" || name == "string" {
             // The type of the field already determines how it is shown.
             return Ok(Arc::clone(ty));

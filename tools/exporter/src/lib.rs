@@ -7,11 +7,14 @@
 pub mod access;
 pub mod api;
 pub mod change;
+pub mod commands;
 pub mod config;
+pub mod dashboard;
 pub mod engine;
 pub mod expose;
 pub mod format;
 pub mod histogram;
+pub mod import;
 pub mod itself;
 pub mod labels;
 pub mod largest;
@@ -26,6 +29,7 @@ pub mod push;
 pub mod scraper;
 pub mod series;
 pub mod server;
+pub mod source;
 pub mod unit;
 pub mod web;
 

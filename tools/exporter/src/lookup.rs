@@ -1,10 +1,10 @@
 //! Names that this machine has for numbers: users, interfaces, disks, control groups, functions of the kernel.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::fs::{self, File};
+use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The kind of object that a number identifies.
@@ -96,12 +96,11 @@ impl Lookup {
             Lookup::Interface => interfaces(),
             Lookup::Disk => disks(),
             Lookup::Cgroup => cgroups(),
-            Lookup::Function => lines("/proc/kallsyms", |line| {
-                let mut words = line.split_ascii_whitespace();
-                let address = u64::from_str_radix(words.next()?, 16).ok().filter(|address| *address != 0)?;
-                let is_function = words.next().is_some_and(|kind| kind.eq_ignore_ascii_case("t"));
-                words.next().filter(|_| is_function).map(|name| (address, name.to_owned()))
-            }),
+            Lookup::Function => {
+                let text = read_symbols();
+                let functions = symbols(&text);
+                functions.filter(|(_, is_function, _)| *is_function).map(symbol).take(MAX_NAMES).collect()
+            }
         }
     }
 }
@@ -109,6 +108,52 @@ impl Lookup {
 fn lines(path: &str, parse: impl Fn(&str) -> Option<(u64, String)>) -> BTreeMap<u64, String> {
     let text = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&text).lines().filter_map(parse).take(MAX_NAMES).collect()
+}
+
+/// The symbols of the kernel. Whoever opens the file determines whether addresses are shown, so it is opened while the process has
+/// its capabilities.
+static SYMBOLS: OnceLock<Option<File>> = OnceLock::new();
+/// Maximum size of the symbols.
+const MAX_SYMBOLS: usize = 64 << 20;
+
+/// Opens the symbols of the kernel.
+pub fn open_symbols() {
+    SYMBOLS.get_or_init(|| File::open("/proc/kallsyms").ok());
+}
+
+/// The address of a function or variable of the kernel.
+pub fn address(name: &str) -> Option<u64> {
+    let text = read_symbols();
+    symbols(&text).find(|(_, _, known)| *known == name).map(|(address, ..)| address)
+}
+
+fn read_symbols() -> String {
+    open_symbols();
+    let mut bytes = Vec::new();
+    if let Some(Some(file)) = SYMBOLS.get() {
+        let mut piece = vec![0; 1 << 16];
+        while let Ok(len @ 1..) = file.read_at(&mut piece, bytes.len() as u64) {
+            bytes.extend_from_slice(&piece[..len]);
+            if bytes.len() > MAX_SYMBOLS {
+                break;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The address of each symbol, whether it is a function, and its name.
+fn symbols(text: &str) -> impl Iterator<Item = (u64, bool, &str)> {
+    text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let address = u64::from_str_radix(words.next()?, 16).ok().filter(|address| *address != 0)?;
+        let is_function = words.next()?.eq_ignore_ascii_case("t");
+        words.next().map(|name| (address, is_function, name))
+    })
+}
+
+fn symbol((address, _, name): (u64, bool, &str)) -> (u64, String) {
+    (address, name.to_owned())
 }
 
 fn number(path: &Path) -> Option<u64> {

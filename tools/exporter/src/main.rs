@@ -4,13 +4,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use eunomia_exporter::commands::{self, Command};
 use eunomia_exporter::server::{self, Options};
 
 /// Run eBPF packages and expose what they count to Prometheus
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "eunomia-exporter", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 struct Line {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Configuration: what to run and what to count, see docs/exporter.md
     #[arg(short, long, value_name = "FILE", default_value = "config.yaml")]
     config: PathBuf,
@@ -53,7 +57,11 @@ fn main() -> ExitCode {
     if let Some(code) = eunomia_agent::processes::run() {
         return code;
     }
+    eunomia_fetch::set_program(eunomia_fetch::Program { name: "eunomia-exporter", timeout: None });
     let line = Line::parse();
+    if let Some(command) = line.command {
+        return end(commands::run(command, Line::command()));
+    }
     let default = || format!("/run/eunomia-exporter/loader-{}.sock", line.listen.port()).into();
     let options = Options {
         config: line.config,
@@ -65,7 +73,10 @@ fn main() -> ExitCode {
         web: line.web_config,
         is_watching: line.watch,
     };
-    let done = if line.check { server::check(&options.config) } else { server::run(&options) };
+    end(if line.check { server::check(&options.config) } else { server::run(&options) })
+}
+
+fn end(done: Result<(), String>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

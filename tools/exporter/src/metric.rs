@@ -6,8 +6,8 @@ use eunomia::types::{Field, Kind as TypeKind, Type};
 use eunomia_records::{Filter, field};
 use serde_saphyr::{Location, Spanned};
 
-use crate::config::{self, About, Buckets, Kind, Problem};
-use crate::histogram::{Distribution, Edges};
+use crate::config::{self, About, Bucket, Buckets, Kind, Problem};
+use crate::histogram::{Distribution, Edges, Place};
 use crate::labels::{self, Context, Labels, Values};
 use crate::largest::Largest;
 use crate::series::Series;
@@ -62,6 +62,15 @@ pub enum Amount {
         slots: Field,
         /// The sum of the values that are counted.
         sum: Option<Field>,
+    },
+    /// A count, of the bucket whose number the entry has.
+    Entry {
+        /// The number.
+        number: Field,
+        /// The count.
+        count: Field,
+        /// The buckets.
+        bucket: Bucket,
     },
 }
 
@@ -167,7 +176,7 @@ impl Metric {
     /// have one.
     pub fn width(&self) -> usize {
         match (&self.table, &self.amount) {
-            (Table::Counter(_), _) => 1,
+            (Table::Counter(_), _) | (Table::Histogram(..), Amount::Entry { .. }) => 1,
             (Table::Histogram(..), Amount::Slots { slots, sum }) => {
                 slots.ty.count as usize + usize::from(sum.is_some())
             }
@@ -180,7 +189,7 @@ impl Metric {
         if self.filter.as_ref().is_some_and(|filter| !filter.accepts(record)) {
             return;
         }
-        let Metric { labels, table, amount, key, .. } = self;
+        let Metric { labels, table, amount, key, scale, .. } = self;
         if let Table::Gauge(series) = table {
             if let Some(values) = labels.values(record) {
                 series.add(values, amount.number(record));
@@ -190,6 +199,13 @@ impl Metric {
         key.clear();
         labels.key(record, key);
         match (table, &*amount) {
+            (Table::Histogram(series, edges), Amount::Entry { number, count, bucket }) => {
+                let added = growth(&mut last[0], positive(count, record));
+                let Some(place) = Place::of(positive(number, record), bucket) else { return };
+                if let Some(found) = series.find(key, now, || labels.values(record), || labels.other()) {
+                    found.add_entry(place, added, bucket.sum.is_some(), edges, *scale);
+                }
+            }
             (Table::Counter(series), amount) => {
                 let added = growth(&mut last[0], amount.integer(record));
                 // A counter exists even if it has not counted anything.
@@ -291,7 +307,7 @@ impl Amount {
         let name = match (kind, is_entry) {
             (Kind::Counter, false) => wanted.add.as_deref(),
             (Kind::Histogram, false) => wanted.observe.as_deref(),
-            (Kind::Histogram, true) => return Amount::slots(wanted, record),
+            (Kind::Histogram, true) => return Amount::of_entry(wanted, record),
             (_, true) => Some(wanted.value.as_deref().unwrap_or("value")),
             _ => None,
         };
@@ -306,6 +322,23 @@ impl Amount {
             }
             _ => Err(format!("{name:?} is {}, not a number", field.ty.name)),
         }
+    }
+
+    /// What an entry of a map adds to a histogram.
+    fn of_entry(wanted: &config::Metric, record: &Arc<Type>) -> Result<Amount, String> {
+        let Some(bucket) = &wanted.bucket else { return Amount::slots(wanted, record) };
+        let integer = |key: &str, name: &str| {
+            let field = labels::find(record, name, true).map_err(|why| format!("{key}: {why}"))?;
+            match labels::is_integer(&field.ty) {
+                true => Ok(field),
+                false => Err(format!("{key}: {} is not an integer", field.ty.name)),
+            }
+        };
+        Ok(Amount::Entry {
+            number: integer("bucket", &bucket.from)?,
+            count: integer("value", wanted.value.as_deref().unwrap_or("value"))?,
+            bucket: bucket.clone(),
+        })
     }
 
     fn slots(wanted: &config::Metric, record: &Arc<Type>) -> Result<Amount, String> {
@@ -326,7 +359,7 @@ impl Amount {
     /// The number that is added to a counter: 0 instead of a negative one.
     fn integer(&self, record: &[u8]) -> u64 {
         match self {
-            Amount::Integer(field) => u64::try_from(field::integer(field, record)).unwrap_or(0),
+            Amount::Integer(field) => positive(field, record),
             _ => 1,
         }
     }
@@ -340,22 +373,33 @@ impl Amount {
     }
 }
 
+/// The integer in a field; 0 instead of a negative one.
+fn positive(field: &Field, record: &[u8]) -> u64 {
+    u64::try_from(field::integer(field, record)).unwrap_or(0)
+}
+
 /// The edges of a histogram.
 fn edges(wanted: &config::Metric, amount: &Amount) -> Result<Edges, String> {
     let slots = match amount {
         Amount::Slots { slots, .. } => Some(slots.ty.count as usize),
         _ => None,
     };
-    match (wanted.buckets.as_ref().unwrap_or(&Buckets::Log2), slots) {
-        (Buckets::Log2, count) => Ok(Edges::log2(count)),
-        (Buckets::Linear { count, .. }, Some(slots)) if *count + 1 != slots => Err(format!(
-            "buckets: {count} buckets and one without an upper edge need {} slots, and the array has {slots}",
-            count + 1
-        )),
+    match (wanted.buckets.as_ref().unwrap_or(&Buckets::Log2(None)), slots) {
+        (Buckets::Log2(None), slots) => Ok(Edges::log2(slots)),
+        (Buckets::Log2(Some(count)), Some(slots)) if *count + 1 != slots => Err(mismatch(*count, slots)),
+        (Buckets::Log2(Some(count)), _) => Ok(Edges::log2(Some(count + 1))),
+        (Buckets::Linear { count, .. }, Some(slots)) if *count + 1 != slots => Err(mismatch(*count, slots)),
         (Buckets::Linear { width, count }, _) => Ok(Edges::linear(*width, *count)),
         (Buckets::Native { schema }, _) => Ok(Edges::native(*schema)),
         (Buckets::Explicit(edges), _) => Ok(Edges::explicit(edges.clone())),
     }
+}
+
+fn mismatch(count: usize, slots: usize) -> String {
+    format!(
+        "buckets: {count} buckets and one without an upper edge need {} slots, and the array has {slots}",
+        count + 1
+    )
 }
 
 /// The description in one line, or the name if there is no description: Prometheus requires one.

@@ -20,6 +20,7 @@ use crate::api::Api;
 use crate::change::{self, Changes};
 use crate::config::{File, Problem};
 use crate::engine::Engine;
+use crate::lookup;
 use crate::scraper::Scraper;
 use crate::web::Web;
 
@@ -50,6 +51,7 @@ pub struct Options {
 /// Runs the exporter until SIGTERM or SIGINT. The error is one line.
 pub fn run(options: &Options) -> Result<(), String> {
     let file = File::read(&options.config)?;
+    lookup::open_symbols();
     let auth = Auth::new(options.tokens.clone(), options.is_open)?;
     let web = options.web.as_deref().map(|path| read_web(path, options)).transpose()?;
     let (tls, users, web_paths) = match web {
@@ -130,11 +132,9 @@ pub fn run(options: &Options) -> Result<(), String> {
 /// Checks a configuration against its packages and this kernel. Nothing is attached. The error is one line.
 pub fn check(config: &Path) -> Result<(), String> {
     let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", config.display());
-    for program in File::read(config)?.programs {
-        let data = program.value.package().map_err(|why| failed(&Problem::at(program.referenced, why)))?;
-        change::check(program, &data).map_err(|problem| failed(&problem))?;
-    }
-    Ok(())
+    let mut file = File::read(config)?;
+    file.find_packages().map_err(|problem| failed(&problem))?;
+    file.programs.into_iter().try_for_each(change::check).map_err(|problem| failed(&problem))
 }
 
 /// Starts the programs of the configuration.
@@ -222,8 +222,8 @@ impl Reloader {
 
 /// The files that a configuration depends on.
 fn paths(config: &Path, file: &File) -> Vec<PathBuf> {
-    let packages = file.programs.iter().map(|program| PathBuf::from(&program.value.compiled_ebpf_filename));
-    [config.to_owned()].into_iter().chain(packages.filter(|path| !path.as_os_str().is_empty())).collect()
+    let packages = file.programs.iter().filter_map(|program| program.value.file());
+    [config.to_owned()].into_iter().chain(packages).collect()
 }
 
 /// Applies the configuration again whenever a file changes.

@@ -11,6 +11,9 @@ const MAX_ECC: u64 = 5_000_000;
 /// Size limit of the stripped ecli, with TLS, registries and symbol lookup.
 const MAX_ECLI: u64 = 8_000_000;
 
+/// Size limit of the stripped exporter, with TLS, registries and the messages of OpenTelemetry.
+const MAX_EXPORTER: u64 = 8_000_000;
+
 /// Additional bytes if std is linked as distributed, because its sources are not installed.
 const LARGE_STD: u64 = 300_000;
 
@@ -25,6 +28,8 @@ pub fn check(library: &str) -> Result<(), String> {
         (MAX_ECC, "")
     } else if library.ends_with("/ecli") {
         (MAX_ECLI, "")
+    } else if library.ends_with("/eunomia-exporter") {
+        (MAX_EXPORTER, "")
     } else if has_std_sources()? {
         (MAX_BYTES, "")
     } else {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_saphyr::{Location, Spanned};
 
 use super::{About, Buckets, File, Kind, Label, MAX_METRICS, MAX_PROGRAMS, Metric, Problem, Program};
-use crate::unit;
+use crate::{source, unit};
 
 /// Maximum number of series of a metric, and of labels.
 const MAX_SERIES: usize = 1_000_000;
@@ -45,18 +45,7 @@ pub fn program(entry: &Spanned<Program>) -> Result<(), Problem> {
         return Err(problem(format!("the name of a program must have 1 to {MAX_NAME} bytes")));
     }
     let name = &program.name;
-    match (program.ebpf_data.is_empty(), program.compiled_ebpf_filename.is_empty()) {
-        (true, true) => {
-            return Err(problem(format!(
-                "program {name:?} has no package: add compiled_ebpf_filename, the file that ecc has written"
-            )));
-        }
-        (false, false) => {
-            let text = "has both ebpf_data and compiled_ebpf_filename; remove one of them";
-            return Err(problem(format!("program {name:?} {text}")));
-        }
-        _ => {}
-    }
+    check_package(program).map_err(|why| problem(format!("program {name:?} {why}")))?;
     if let Some(other) = program.compat.as_deref().filter(|compat| *compat != "quotes") {
         return Err(problem(format!("program {name:?}: compat: expected quotes, found {other:?}")));
     }
@@ -73,6 +62,47 @@ pub fn program(entry: &Spanned<Program>) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// The keys about the package of a program.
+fn check_package(program: &Program) -> Result<(), String> {
+    let sources = [
+        ("ebpf_data", !program.ebpf_data.is_empty()),
+        ("compiled_ebpf_filename", !program.compiled_ebpf_filename.is_empty()),
+        ("package", program.package.is_some()),
+    ];
+    let given: Vec<&str> = sources.iter().filter(|(_, is_set)| *is_set).map(|(key, _)| *key).collect();
+    match given.as_slice() {
+        [] => return Err("has no package: add package, the file that ecc has written".into()),
+        [_] => {}
+        several => return Err(format!("has {}; keep one of them", several.join(" and "))),
+    }
+    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if let Some(digest) = program.digest().filter(|digest| !is_digest(digest)) {
+        return Err(format!("has the digest {digest:?}: sha256 has 64 hexadecimal digits"));
+    }
+    if program.trust.is_some() && !program.require_signed {
+        return Err("has trust, but not require_signed: true".into());
+    }
+    if program.signature.is_some() && program.ebpf_data.is_empty() {
+        return Err("has signature, which belongs to ebpf_data; that of a file is FILE.minisig".into());
+    }
+    Ok(())
+}
+
+/// Refuses a package that would be downloaded. A caller must not make the exporter connect to other machines.
+pub fn is_local(entry: &Spanned<Program>) -> Result<(), Problem> {
+    match &entry.value.package {
+        Some(package) if !source::is_file(&package.value) => Err(Problem::at(
+            package.referenced,
+            format_args!(
+                "program {:?}: package: {}: only the configuration file can name a package that is downloaded",
+                entry.value.name,
+                source::shown(&package.value)
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check_series(series: usize) -> Result<(), String> {
@@ -156,18 +186,23 @@ fn check_label(kind: Kind, label: &Label) -> Result<(), String> {
 
 /// The keys of a metric that belong to its kind and source, so that nothing in the file is without effect.
 fn check_keys(kind: Kind, metric: &Metric) -> Result<(), String> {
-    let is_map = metric.map.is_some();
+    let (is_map, has_buckets) = (metric.map.is_some(), metric.bucket.is_some());
     let set = [
         ("stream", metric.stream.is_some(), !is_map && matches!(kind, Kind::Counter | Kind::Histogram)),
         ("map", is_map, kind != Kind::Info),
         ("where", metric.condition.is_some(), kind != Kind::Info && metric.variable.is_none()),
         ("add", metric.add.is_some(), kind == Kind::Counter && !is_map),
-        ("value", metric.value.is_some(), is_map && matches!(kind, Kind::Counter | Kind::Gauge)),
+        (
+            "value",
+            metric.value.is_some(),
+            is_map && (has_buckets || matches!(kind, Kind::Counter | Kind::Gauge)),
+        ),
         ("variable", metric.variable.is_some(), kind == Kind::Gauge && !is_map),
         ("variables", !metric.variables.is_empty(), kind == Kind::Info),
         ("observe", metric.observe.is_some(), kind == Kind::Histogram && !is_map),
-        ("slots", metric.slots.is_some(), kind == Kind::Histogram && is_map),
-        ("sum", metric.sum.is_some(), kind == Kind::Histogram && is_map),
+        ("bucket", metric.bucket.is_some(), kind == Kind::Histogram && is_map),
+        ("slots", metric.slots.is_some(), kind == Kind::Histogram && is_map && !has_buckets),
+        ("sum", metric.sum.is_some(), kind == Kind::Histogram && is_map && !has_buckets),
         ("buckets", metric.buckets.is_some(), kind == Kind::Histogram),
         ("unit", metric.unit.is_some(), kind != Kind::Info),
         ("scale", metric.scale.is_some(), kind != Kind::Info && metric.unit.is_none()),
@@ -177,6 +212,7 @@ fn check_keys(kind: Kind, metric: &Metric) -> Result<(), String> {
     if let Some((key, ..)) = set.iter().find(|(_, is_set, is_allowed)| *is_set && !is_allowed) {
         let source = match (kind, is_map) {
             (Kind::Info, _) => "an info".to_owned(),
+            (_, true) if has_buckets => format!("a {} with bucket", kind.word()),
             (_, true) => format!("a {} of a map", kind.word()),
             (_, false) => format!("a {} without map", kind.word()),
         };
@@ -192,12 +228,38 @@ fn check_keys(kind: Kind, metric: &Metric) -> Result<(), String> {
         Kind::Histogram if !is_map && metric.observe.is_none() => {
             Err("a histogram needs observe, a field of the events, or map and slots".into())
         }
+        Kind::Histogram if has_buckets => check_bucket(metric),
         Kind::Histogram if is_map => match metric.buckets {
-            None | Some(Buckets::Log2 | Buckets::Linear { .. }) => Ok(()),
+            None | Some(Buckets::Log2(_) | Buckets::Linear { .. }) => Ok(()),
             // Edges in the file and slots in the kernel would have to agree, which nothing can check.
             _ => Err("buckets: the slots of a map are log2 or linear(WIDTH, COUNT)".into()),
         },
         _ => Ok(()),
+    }
+}
+
+/// Whether the numbers of the buckets and their edges agree.
+fn check_bucket(metric: &Metric) -> Result<(), String> {
+    let keys = metric.bucket.as_ref().map_or(&[][..], |bucket| &bucket.keys);
+    if let Some(pair) = keys.windows(2).find(|pair| pair[0] >= pair[1]) {
+        return Err(format!("bucket: keys: {} is not larger than the key before it", pair[1]));
+    }
+    match &metric.buckets {
+        Some(Buckets::Explicit(edges))
+            if !keys.is_empty() && ![0, 1].contains(&keys.len().wrapping_sub(edges.len())) =>
+        {
+            Err(format!(
+                "bucket: {} keys for {} upper edges; there is one key for each, and perhaps one for everything above",
+                keys.len(),
+                edges.len()
+            ))
+        }
+        Some(Buckets::Explicit(_)) => Ok(()),
+        Some(Buckets::Native { .. }) => {
+            Err("buckets: those of a map are log2, linear(WIDTH, COUNT), or a list of upper edges".into())
+        }
+        _ if keys.is_empty() => Ok(()),
+        _ => Err("bucket: keys need buckets, the list of upper edges".into()),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
@@ -68,6 +69,8 @@ pub struct Metric {
     pub slots: Option<String>,
     /// Histograms of maps: the field with the sum of the values.
     pub sum: Option<String>,
+    /// Histograms of maps that have an entry for each bucket: the number of the bucket.
+    pub bucket: Option<Bucket>,
     /// Histograms: the upper edges of buckets.
     pub buckets: Option<Buckets>,
     /// The unit of the values in the kernel, which are converted to seconds or bytes.
@@ -80,11 +83,63 @@ pub struct Metric {
     pub series: Option<usize>,
 }
 
+/// The number of a bucket, in maps that have an entry for each bucket.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bucket {
+    /// The field.
+    pub from: String,
+    /// The numbers of the buckets, in order. Empty: 0, 1, 2 and so on.
+    pub keys: Vec<u64>,
+    /// The number of the entry with the sum of the values.
+    pub sum: Option<u64>,
+}
+
+/// The same as a map; it can also be the name of the field alone.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BucketMap {
+    from: String,
+    #[serde(default)]
+    keys: Vec<u64>,
+    #[serde(default)]
+    sum: Option<u64>,
+}
+
+impl<'de> Deserialize<'de> for Bucket {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bucket, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Bucket;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("the field with the number of a bucket, or a map with from, keys and sum")
+            }
+
+            fn visit_str<E>(self, from: &str) -> Result<Bucket, E> {
+                Ok(Bucket { from: from.to_owned(), ..Bucket::default() })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Bucket, A::Error> {
+                let BucketMap { from, keys, sum } = BucketMap::deserialize(MapAccessDeserializer::new(map))?;
+                if keys.len() > MAX_BUCKETS + 1 {
+                    let text = format!("bucket: more than {} keys", MAX_BUCKETS + 1);
+                    return Err(serde::de::Error::custom(text));
+                }
+                Ok(Bucket { from, keys, sum })
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
 /// The edges of buckets.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Buckets {
-    /// Powers of two of the value in the kernel: bucket 0 has 0 and 1, bucket 1 has 2 and 3, bucket 2 has 4 to 7.
-    Log2,
+    /// Powers of two of the value in the kernel: bucket 0 has 0 and 1, bucket 1 has 2 and 3, bucket 2 has 4 to 7. The number of
+    /// buckets with an upper edge, unless it is that of the array or the default.
+    Log2(Option<usize>),
     /// Buckets of the same width.
     Linear {
         /// The width, in units of the value in the kernel.
@@ -101,8 +156,9 @@ pub enum Buckets {
     Explicit(Vec<f64>),
 }
 
-/// Maximum number of buckets of a histogram.
+/// Maximum number of buckets of a histogram, and of those by powers of two.
 pub const MAX_BUCKETS: usize = 256;
+const MAX_LOG2: usize = 64;
 
 impl<'de> Deserialize<'de> for Buckets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Buckets, D::Error> {
@@ -112,7 +168,7 @@ impl<'de> Deserialize<'de> for Buckets {
             type Value = Buckets;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("log2, linear(WIDTH, COUNT), native, native(FACTOR), or a list of upper edges")
+                f.write_str("log2, log2(COUNT), linear(WIDTH, COUNT), native, native(FACTOR), or a list of upper edges")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Buckets, E> {
@@ -128,12 +184,16 @@ impl<'de> Deserialize<'de> for Buckets {
                     let is_valid = factor > 1.0 && factor <= 65536.0;
                     is_valid.then(|| Buckets::Native { schema: native::schema(factor) })
                 };
+                let log2 = || {
+                    let count = text.strip_prefix("log2(")?.strip_suffix(')')?.trim().parse().ok()?;
+                    (1..=MAX_LOG2).contains(&count).then_some(Buckets::Log2(Some(count)))
+                };
                 match text {
-                    "log2" | "exp2" => Ok(Buckets::Log2),
+                    "log2" | "exp2" => Ok(Buckets::Log2(None)),
                     "native" => Ok(Buckets::Native { schema: native::schema(FACTOR) }),
-                    _ => linear().or_else(native).ok_or_else(|| {
+                    _ => linear().or_else(log2).or_else(native).ok_or_else(|| {
                         E::custom(format_args!(
-                            "buckets: expected log2, linear(WIDTH, COUNT) with at most {MAX_BUCKETS} buckets, native, native(FACTOR) with a factor above 1, or a list of upper edges, found {text:?}"
+                            "buckets: expected log2, log2(COUNT) with at most {MAX_LOG2} buckets, linear(WIDTH, COUNT) with at most {MAX_BUCKETS} buckets, native, native(FACTOR) with a factor above 1, or a list of upper edges, found {text:?}"
                         ))
                     }),
                 }

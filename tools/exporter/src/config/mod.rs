@@ -11,6 +11,7 @@ mod otlp;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use eunomia_agent::loader::protocol::{Caller, Origin};
 use serde::Deserialize;
@@ -18,8 +19,10 @@ use serde_saphyr::{Location, Spanned};
 
 pub use label::Label;
 pub use logs::Logs;
-pub use metric::{Buckets, Kind, MAX_BUCKETS, Metric};
+pub use metric::{Bucket, Buckets, Kind, MAX_BUCKETS, Metric};
 pub use otlp::{Compression, Otlp, Temporality};
+
+use crate::source::{self, Found};
 
 /// Maximum size of a file, in bytes.
 pub const MAX_FILE: u64 = 10 << 20;
@@ -52,6 +55,27 @@ pub struct Program {
     /// The file with the package, relative to the directory of the configuration.
     #[serde(default)]
     pub compiled_ebpf_filename: String,
+    /// The package, as for `ecli run`: a file, a URL or an image.
+    #[serde(default)]
+    pub package: Option<Spanned<String>>,
+    /// The SHA-256 digest of the package.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// Whether a trusted key must have signed the package.
+    #[serde(default)]
+    pub require_signed: bool,
+    /// The directory of trusted keys.
+    #[serde(default)]
+    pub trust: Option<String>,
+    /// The signature of a package that is written into the configuration.
+    #[serde(default)]
+    pub signature: Option<String>,
+    /// Functions and variables of the kernel. The global variable `kaddr_NAME` is set to the address of NAME.
+    #[serde(default)]
+    pub kaddrs: Vec<String>,
+    /// The package, once it was found.
+    #[serde(skip)]
+    pub found: Option<Found>,
     /// Arguments of the program.
     #[serde(default)]
     pub args: Vec<String>,
@@ -185,31 +209,62 @@ impl File {
         }
         Ok(file)
     }
+
+    /// Parses and checks a configuration that a request contains.
+    pub fn parse_request(text: &str) -> Result<File, Problem> {
+        let file = File::parse(text)?;
+        file.programs.iter().try_for_each(check::is_local)?;
+        Ok(file)
+    }
+
+    /// Finds the packages of all programs, downloads them if need be, and checks their digests and signatures.
+    pub fn find_packages(&mut self) -> Result<(), Problem> {
+        self.programs.iter_mut().try_for_each(source::find)
+    }
 }
 
 impl Program {
-    /// Parses and checks one program: an element of `programs`.
+    /// Parses and checks one program that a request contains: an element of `programs`.
     pub fn parse(text: &str) -> Result<Spanned<Program>, Problem> {
         let program: Spanned<Program> = parse(text)?;
         check::program(&program)?;
+        check::is_local(&program)?;
         Ok(program)
     }
 
-    /// Makes its path relative to the directory of the configuration.
+    /// Makes paths relative to the directory of the configuration.
     fn resolve(&mut self, folder: &Path) {
+        let inside = |path: &str| {
+            let path = std::path::absolute(folder.join(path)).unwrap_or_else(|_| path.into());
+            path.to_string_lossy().into_owned()
+        };
         if !self.compiled_ebpf_filename.is_empty() {
-            let path = folder.join(&self.compiled_ebpf_filename);
-            self.compiled_ebpf_filename = path.to_string_lossy().into_owned();
+            self.compiled_ebpf_filename = inside(&self.compiled_ebpf_filename);
+        }
+        if let Some(package) = self.package.as_mut().filter(|package| source::is_file(&package.value)) {
+            package.value = inside(&package.value);
+        }
+        if let Some(trust) = &mut self.trust {
+            *trust = inside(trust);
         }
     }
 
-    /// The bytes of its package.
-    pub fn package(&self) -> Result<Vec<u8>, String> {
-        if !self.ebpf_data.is_empty() {
-            return Ok(self.ebpf_data.as_bytes().to_vec());
+    /// The file of its package, if it is one on this machine.
+    pub fn file(&self) -> Option<PathBuf> {
+        match &self.package {
+            Some(package) => Some(&package.value).filter(|text| source::is_file(text)).map(PathBuf::from),
+            None => Some(&self.compiled_ebpf_filename).filter(|path| !path.is_empty()).map(PathBuf::from),
         }
-        let path = PathBuf::from(&self.compiled_ebpf_filename);
-        std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// The hexadecimal digits of the SHA-256 digest that its package must have.
+    pub fn digest(&self) -> Option<&str> {
+        self.sha256.as_deref().map(|text| text.strip_prefix("sha256:").unwrap_or(text))
+    }
+
+    /// Its package, after [`File::find_packages`].
+    pub fn package(&self) -> Result<Arc<[u8]>, String> {
+        self.found.as_ref().map(|found| Arc::clone(&found.package)).ok_or_else(|| "has no package".into())
     }
 
     /// Its variables, as the loader expects them.
@@ -220,7 +275,8 @@ impl Program {
     /// The origin of the package, for the policy of the loader: root, who has written the configuration.
     pub fn origin(&self) -> Origin {
         let who = format!("eunomia-exporter: {}", self.name);
-        Origin { caller: Caller::Root, who, signature: None }
+        let signature = self.found.as_ref().and_then(|found| found.signature.clone());
+        Origin { caller: Caller::Root, who, signature }
     }
 
     /// All metrics, with their kinds.
@@ -237,7 +293,7 @@ impl Program {
 }
 
 /// Parses YAML, with limits on its size and its aliases.
-pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
+pub fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let position = error.location();
@@ -249,8 +305,8 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem>
     })
 }
 
-/// Reads a file of limited size.
-pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+/// Reads a file of bounded size. The error is one line without its name.
+pub fn read_text(path: &Path) -> Result<String, String> {
     let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if about.len() > MAX_FILE {
         return Err(format!("has {} bytes; the maximum is {MAX_FILE}", about.len()));

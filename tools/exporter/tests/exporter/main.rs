@@ -1,8 +1,11 @@
 //! The exporter with the real kernel: a package counts calls of prctl, with numbers and names that the tests choose.
 
+mod examples;
+mod import;
 mod kernel;
 mod load;
 mod otlp;
+mod packages;
 mod prometheus;
 mod reload;
 mod web;
@@ -36,15 +39,25 @@ fn package() -> PathBuf {
 }
 
 fn compile() -> PathBuf {
-    let exe = std::env::current_exe().expect("a test knows where it is");
-    let target = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps");
-    let ecc = target.join("ecc");
-    assert!(ecc.exists(), "{} is missing: run `cargo build --workspace` first", ecc.display());
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exporter/calls.bpf.c");
-    let folder = target.join("exporter-test");
+    compiled("calls.bpf.c", "").join("package.json")
+}
+
+/// Compiles a program of these tests. Returns the folder with the package and the object.
+fn compiled(source: &str, name: &str) -> PathBuf {
+    let ecc = built("ecc");
+    let folder = ecc.with_file_name("exporter-test").join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exporter").join(source);
     let compiled = Command::new(ecc).arg(source).arg("-o").arg(&folder).output().expect("ecc runs");
     assert!(compiled.status.success(), "ecc: {}", String::from_utf8_lossy(&compiled.stderr));
-    folder.join("package.json")
+    folder
+}
+
+/// A program of the workspace.
+fn built(name: &str) -> PathBuf {
+    let exe = std::env::current_exe().expect("a test knows where it is");
+    let program = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join(name);
+    assert!(program.exists(), "{} is missing: run `cargo build --workspace` first", program.display());
+    program
 }
 
 /// Options of prctl that no kernel has, one for each test.
