@@ -1,5 +1,6 @@
-// A program in the manner of ebpf_exporter: each metric has a map of its own name, whose keys are labels. features.yaml describes
-// them. The test calls prctl with an option that the kernel does not have, a number, and the address of a name.
+// A program in the manner of ebpf_exporter: each metric has a map of its own name, whose keys are labels.
+// features.yaml describes them. The test calls prctl with an option that the kernel does not have, a number,
+// and the address of a name.
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
@@ -22,12 +23,12 @@ const volatile unsigned int option = 0;
 // The exporter fills it with the address of the function.
 const volatile u64 kaddr_do_exit = 0;
 
-#define COUNTS(map_name, map_type, key_type)                                                                     \
-    struct {                                                                                                       \
-        __uint(type, map_type);                                                                                    \
-        __uint(max_entries, ENTRIES);                                                                              \
-        __type(key, key_type);                                                                                     \
-        __type(value, u64);                                                                                        \
+#define COUNTS(map_name, map_type, key_type)                                                                 \
+    struct {                                                                                                 \
+        __uint(type, map_type);                                                                              \
+        __uint(max_entries, ENTRIES);                                                                        \
+        __type(key, key_type);                                                                               \
+        __type(value, u64);                                                                                  \
     } map_name SEC(".maps")
 
 enum operation {
