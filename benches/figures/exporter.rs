@@ -29,6 +29,7 @@ pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
     report.part("`eunomia-exporter`");
     events(report)?;
     starts(report)?;
+    wakeups(built, report)?;
     scrapes(built, report)?;
     flood(built, report)
 }
@@ -56,12 +57,22 @@ fn starts(report: &mut Report) -> Result<()> {
     report.alone("resident memory with five programs", Figure::new("", memory, "MB"), Some(MEMORY));
     let all = exporter.sum(|pid| Ok(field(&format!("/proc/{pid}/smaps_rollup"), "Pss")? as f64 / 1000.0))?;
     report.alone("resident memory with five programs, with its loader", Figure::new("", all, "MB"), None);
+    Ok(())
+}
+
+/// Wake-ups between scrapes, of a package that sends no events.
+fn wakeups(built: &Built, report: &mut Report) -> Result<()> {
+    let package = built.idle.package.display();
+    let exporter = Exporter::start(&format!(
+        "programs:\n- {{name: idle, compiled_ebpf_filename: {package}, metrics: {{}}}}\n"
+    ))?;
+    exporter.scrape()?;
     let wakeups = || {
         exporter.sum(|pid| {
             tasks(pid, |path| Ok(field(&format!("{path}/status"), "voluntary_ctxt_switches")? as f64))
         })
     };
-    // Connections of the scrapes are closed within a second. An exporter of processes wakes up when one is started, so none is.
+    // The connection of the scrape is closed within a second.
     thread::sleep(Duration::from_secs(2));
     let before = wakeups()?;
     thread::sleep(Duration::from_secs(10));

@@ -5,7 +5,7 @@
 
 #include "signal.h"
 
-struct key {
+struct entry {
     unsigned int number;
     char name[16];
 };
@@ -13,7 +13,7 @@ struct key {
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 16384);
-    __type(key, struct key);
+    __type(key, struct entry);
     __type(value, unsigned long long);
 } entries SEC(".maps");
 
@@ -22,7 +22,7 @@ unsigned int next = 0;
 SEC("syscall")
 int produce(void *ctx) {
     for (unsigned int i = 0; i < EVENTS_PER_RUN; i++) {
-        struct key key = {.number = next++, .name = "entry"};
+        struct entry key = {.number = next++, .name = "entry"};
         unsigned long long value = key.number;
 
         bpf_map_update_elem(&entries, &key, &value, BPF_ANY);
