@@ -38,11 +38,11 @@ pub struct Bytes<'a> {
     pub size: usize,
 }
 
+/// A label, with the path and the type of its field.
+pub type Member<'a> = (&'a Label, String, Arc<Type>);
+
 /// Finds the field of each label.
-pub fn fields<'a>(
-    labels: &'a [Spanned<Label>],
-    bytes: Bytes,
-) -> Result<Vec<(&'a Label, String, Arc<Type>)>, Problem> {
+pub fn fields<'a>(labels: &'a [Spanned<Label>], bytes: Bytes) -> Result<Vec<Member<'a>>, Problem> {
     let mut offset = 0_usize;
     let mut found = Vec::new();
     for entry in labels {

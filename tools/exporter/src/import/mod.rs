@@ -20,7 +20,7 @@ use serde_saphyr::{Location, Spanned};
 
 use crate::config::{self, Problem};
 use crate::source;
-use labels::Bytes;
+use labels::{Bytes, Member};
 use theirs::{Counter, File, Histogram};
 
 /// The beginning of the names that ebpf_exporter exposes.
@@ -231,7 +231,7 @@ impl Out {
         Ok(())
     }
 
-    fn labels(&mut self, fields: &[(&theirs::Label, String, Arc<Type>)]) -> Result<(), Problem> {
+    fn labels(&mut self, fields: &[Member]) -> Result<(), Problem> {
         if !fields.is_empty() {
             self.line(6, "labels", "");
         }
