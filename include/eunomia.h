@@ -388,7 +388,7 @@ typedef struct eunomia_event {
   const char *source;
   // Raw bytes, or a NUL-terminated string. JSON does not end with a newline.
   const void *data;
-  // Bytes of data, without the NUL. Check it before you cast raw data to a struct.
+  // Length of data in bytes, without the terminating NUL. Check it before you cast raw data to a struct.
   size_t len;
   // Key of a map entry, in the same format as data. Otherwise empty.
   const void *key;
@@ -543,7 +543,7 @@ typedef struct eunomia_replace_options {
   uint32_t reserved;
 } eunomia_replace_options;
 
-// The descriptors of a package for another process, and their description.
+// File descriptors with which another process reads the events of this package, and a text that lists them.
 typedef struct eunomia_exported {
   // Set by the caller to sizeof(eunomia_exported).
   size_t size;
@@ -1204,7 +1204,7 @@ const char *eunomia_group_errmsg(const struct eunomia_group *group, void **membe
 
 // ---- Replacing the running package: any thread, any time ----
 //
-// Replaces the package by a new version while events flow. A failure changes nothing.
+// Replaces the package with a new version while events flow. A failure changes nothing.
 //
 //   data     the new package (JSON), or the new module if a WASM module is open; copied
 //   len      bytes of data
@@ -1250,7 +1250,7 @@ int eunomia_replace(struct eunomia_vm *vm,
 // one thread at a time.
 //
 // The object has the following keys; later releases may add others. After eunomia_prepare, the times of
-// later phases are 0. After eunomia_rollback, programs and maps are empty.
+// later phases are 0. After eunomia_rollback, the arrays programs and maps are empty.
 //   unchanged        whether the package equals the running one; then nothing was done
 //   programs         name, section, change ("swapped", "added", "moved", "dropped"; "overlap" or "gap" if
 //                    options allow it)
@@ -1423,7 +1423,7 @@ int eunomia_import(struct eunomia_vm *vm,
 //
 // The loader flips after this. When its eunomia_flip has returned, call eunomia_commit: the old buffers are
 // closed as soon as they are empty. If the loader unloads the new version or rolls back, call
-// eunomia_rollback. Failures are stored as those of eunomia_replace.
+// eunomia_rollback. Errors are reported as for eunomia_replace.
 //
 // Returns: as eunomia_import or
 //   EUNOMIA_ERR_STATE  the vm was not imported, or still has an old version

@@ -646,7 +646,7 @@ class vm {
         call(eunomia_detach);
     }
 
-    // Replaces the running package by a new version while events flow. Returns the report; see
+    // Replaces the running package with a new version while events flow. Returns the report; see
     // eunomia_replace_report. Any thread, also while another one polls.
     std::string replace(std::string_view data, replace_flag flags = replace_flag::none) {
         auto options = replace_options(flags);

@@ -283,7 +283,7 @@ fn full(count: usize, endurance: usize) -> usize {
 /// A change of the version.
 type Step<'a> = &'a dyn Fn(&Vm, &[Vec<u8>; 2], usize);
 
-/// Replaces a package by the other version.
+/// Replaces a package with the other version.
 fn replace(vm: &Vm, [one, two]: &[Vec<u8>; 2], turn: usize) {
     let report = vm.replace([two, one][turn % 2], ReplaceOptions::default()).expect("the replace works");
     assert!(report.to_json().contains(r#""change":"swapped""#), "{}", report.to_json());
@@ -1374,7 +1374,7 @@ fn many_replaces_leave_nothing_behind() {
     before.is_clean();
 }
 
-/// Replaces one version by the other under load until it is killed. Creates a file when it begins.
+/// Replaces one version with the other under load until it is killed. Creates a file when it begins.
 fn replace_forever(folder: &std::path::Path) -> ! {
     let both = ["0", "1"].map(|name| std::fs::read(folder.join(name)).expect("a package"));
     let vm = Arc::new(attached(&both[0], true));

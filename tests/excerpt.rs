@@ -212,7 +212,7 @@ fn a_hook_of_the_kernel_itself_is_found_without_reading_all_types() {
     }
     let (all, loaded) = load("?tp_btf/sched_switch", "void *ctx", false);
     assert!(!all && loaded.is_ok(), "a program that is not loaded: {loaded:?}");
-    // The name may be that of a module: then all types are read, and those of modules.
+    // A tracepoint that vmlinux lacks may be in a module, so all types are read, including those of modules.
     let (all, loaded) = load("tp_btf/no_such_tracepoint", "void *ctx", false);
     let told = "this kernel has no target for tp_btf/no_such_tracepoint";
     assert!(all && loaded.as_ref().unwrap_err().contains(told), "{loaded:?}");

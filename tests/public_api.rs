@@ -338,7 +338,7 @@ fn plain(item: &Item) -> Item {
     item
 }
 
-/// Replaces private fields by a mark that there are some.
+/// Replaces private fields with a placeholder.
 fn plain_fields(fields: &mut Fields) {
     fields.iter_mut().for_each(|field| keep_attributes(&mut field.attrs));
     let is_public = |field: &syn::Field| matches!(field.vis, Visibility::Public(_));

@@ -81,7 +81,7 @@ need_test() {
     need curl curl
     need wget wget
     need openssl openssl
-    # The units of the server are run under it.
+    # The tests run the server's units under systemd.
     need /lib/systemd/systemd systemd
 }
 

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 )
 
-// Replace replaces the running package by a new version while events flow, and returns the report as JSON; eunomia.h lists
+// Replace replaces the running package with a new version while events flow, and returns the report as JSON; eunomia.h lists
 // the keys. Events of the old version are still delivered, with their own types. Any goroutine may call it, even
 // while another one polls. A failure changes nothing.
 func (vm *VM) Replace(data []byte, flags ReplaceFlag) (json.RawMessage, error) {

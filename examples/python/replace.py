@@ -1,4 +1,4 @@
-"""Replaces a running package by a new version, and returns to the old one if no event comes within 10 seconds.
+"""Replaces a running package with a new version, and returns to the old one if no event comes within 10 seconds.
 
 usage: replace.py PACKAGE.json NEW.json
 """

@@ -160,7 +160,7 @@ impl Opened {
         Ok(())
     }
 
-    /// Interns the types of keys and values: replaces each by an equal one from `kept`, or adds it. This is possible
+    /// Interns the types of keys and values: replaces each with an equal one from `kept`, or adds it. This is possible
     /// because the host has no pointer to these types yet.
     pub fn share_map_types(&mut self, kept: &mut Vec<Arc<Type>>) -> Result<()> {
         self.maps.iter_mut().try_for_each(|map| {

@@ -106,7 +106,7 @@ pub unsafe extern "C" fn eunomia_import(
 ///
 /// The loader flips after this. When its eunomia_flip has returned, call eunomia_commit: the old buffers are
 /// closed as soon as they are empty. If the loader unloads the new version or rolls back, call
-/// eunomia_rollback. Failures are stored as those of eunomia_replace.
+/// eunomia_rollback. Errors are reported as for eunomia_replace.
 ///
 /// Returns: as eunomia_import or
 ///   EUNOMIA_ERR_STATE  the vm was not imported, or still has an old version

@@ -25,7 +25,7 @@ pub(super) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     end.map_err(|_payload| note.take().map_or_else(String::new, |text| *text))
 }
 
-/// Replaces std's hook, which prints, by one that is silent on threads inside `catch`.
+/// Replaces std's hook, which prints, with one that is silent on threads inside `catch`.
 #[inline(always)]
 fn install_hook() {
     static ONCE: Once = Once::new();

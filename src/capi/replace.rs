@@ -13,7 +13,7 @@ use crate::vm::{ReplaceOptions, Replaced, failure_json};
 
 /// ---- Replacing the running package: any thread, any time ----
 ///
-/// Replaces the package by a new version while events flow. A failure changes nothing.
+/// Replaces the package with a new version while events flow. A failure changes nothing.
 ///
 ///   data     the new package (JSON), or the new module if a WASM module is open; copied
 ///   len      bytes of data
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn eunomia_replace(
 /// one thread at a time.
 ///
 /// The object has the following keys; later releases may add others. After eunomia_prepare, the times of
-/// later phases are 0. After eunomia_rollback, programs and maps are empty.
+/// later phases are 0. After eunomia_rollback, the arrays programs and maps are empty.
 ///   unchanged        whether the package equals the running one; then nothing was done
 ///   programs         name, section, change ("swapped", "added", "moved", "dropped"; "overlap" or "gap" if
 ///                    options allow it)

@@ -311,7 +311,7 @@ pub struct eunomia_event {
     pub source: *const c_char,
     /// Raw bytes, or a NUL-terminated string. JSON does not end with a newline.
     pub data: *const c_void,
-    /// Bytes of data, without the NUL. Check it before you cast raw data to a struct.
+    /// Length of data in bytes, without the terminating NUL. Check it before you cast raw data to a struct.
     pub len: usize,
     /// Key of a map entry, in the same format as data. Otherwise empty.
     pub key: *const c_void,
@@ -574,7 +574,7 @@ pub struct eunomia_replace_options {
     pub reserved: u32,
 }
 
-/// The descriptors of a package for another process, and their description.
+/// File descriptors with which another process reads the events of this package, and a text that lists them.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct eunomia_exported {

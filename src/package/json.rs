@@ -115,7 +115,7 @@ fn read_f2(mut document: Value) -> Result<Package> {
     Ok(Package { object, meta, document })
 }
 
-/// Decodes the base64 string at `key`, and replaces it by null.
+/// Decodes the base64 string at `key`, and replaces it with null.
 fn take_base64(document: &mut Value, key: &str) -> Result<Vec<u8>> {
     match document[key].take() {
         Value::String(text) => object_encoding::decode(&text).map_err(|failure| failure.at(key)),

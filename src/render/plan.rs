@@ -51,7 +51,7 @@ impl Plan {
         &self.ty
     }
 
-    /// Interns its type: replaces it by an equal one in `types`, or else adds it there.
+    /// Interns its type: replaces it with an equal one in `types`, or else adds it there.
     pub fn intern_type(&mut self, types: &mut Vec<Arc<Type>>) {
         match types.iter().find(|ty| **ty == self.ty) {
             Some(ty) => self.ty = Arc::clone(ty),

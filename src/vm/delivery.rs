@@ -133,7 +133,7 @@ impl Delivery {
         }
     }
 
-    /// Replaces the sources of the kept version by `sources`. Without `sources`, the version is no longer kept.
+    /// Replaces the sources of the kept version with `sources`. Without `sources`, the version is no longer kept.
     pub fn swap_kept(&mut self, sources: &mut Option<Sources>) {
         let is_kept = |retired: &Retired| retired.is_kept || sources.is_some() && retired.sources.is_none();
         if let Some(retired) = self.retired.iter_mut().rev().find(|retired| is_kept(retired)) {

@@ -1,4 +1,4 @@
-//! Replaces the running package by a new version while events flow, in one call or in phases: prepare, flip, commit or rollback.
+//! Replaces the running package with a new version while events flow, in one call or in phases: prepare, flip, commit or rollback.
 //!
 //! No lock is held while the new version is opened, loaded and attached to added hooks; another thread may poll. Both
 //! locks are taken three times, each time for a moment: to read the settings of the running version, to compare, and to
@@ -133,7 +133,7 @@ impl Prepared<'_> {
 }
 
 impl Vm {
-    /// Replaces the running package by the package `data`, while events flow.
+    /// Replaces the running package with the package `data`, while events flow.
     ///
     /// Exactly one of the two versions handles each event of the kernel. Events of the old version are delivered with
     /// the types of the old version. A map keeps its content if both versions define it alike. A failure changes

@@ -65,7 +65,7 @@ struct KernelCounters {
 }
 
 impl Counters {
-    /// Replaces the kernel objects by those of a loaded package.
+    /// Replaces the kernel objects with those of a loaded package.
     pub fn watch(&self, lost: Option<Arc<MapFd>>, progs: Vec<RawFd>) {
         let lost = lost.into_iter().collect();
         *self.kernel() = KernelCounters { lost, progs, ..KernelCounters::default() };

@@ -437,7 +437,7 @@ impl Target {
         }
     }
 
-    /// Replaces a word by a number at the boundary of a range.
+    /// Replaces a word with a number at the boundary of a range.
     fn change_word(&self, section: &mut [u8], start: usize, len: usize, random: &mut Random) {
         let at = start + 4 * random.below(len / 4);
         let (old, types) = (elf::word(section, at) as u32, self.types.len());

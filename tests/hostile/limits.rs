@@ -10,7 +10,7 @@ use crate::fixture::{Clean, PINNED, edited, object, package, refused, with_objec
 use crate::needs_root;
 use crate::support::{kernel::descriptors, opened, vm, vm_with};
 
-/// Replaces each `from` by `to`, which is padded with NULs.
+/// Replaces each `from` with `to`, which is padded with NULs.
 fn replaced(bytes: &[u8], from: &[u8], to: &str) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let mut to = to.as_bytes().to_vec();

@@ -24,7 +24,7 @@ fn counting(repeat: u32) -> String {
         .replace("repeat = 1", &format!("repeat = {repeat}"))
 }
 
-/// Runs `first`. Another thread replaces it by `second` after `before` lines or events, and this run ends after `all`. Each
+/// Runs `first`. Another thread replaces it with `second` after `before` lines or events, and this run ends after `all`. Each
 /// guest that is ready sees one call.
 fn replaced(vm: &Vm, second: &[u8], before: usize, all: usize) -> Vec<String> {
     let (mut seen, is_due, is_over) = (Vec::new(), AtomicBool::new(false), AtomicBool::new(false));

@@ -264,7 +264,7 @@ fn check(config: &Config) -> Result<(), String> {
         (false, false) => Err(format!(
             "{address}: every user of this machine could run programs in the kernel; require a token with --tokens FILE, or accept that with --insecure-no-auth"
         )),
-        (true, true) => Err("--tokens and --insecure-no-auth exclude each other".into()),
+        (true, true) => Err("--tokens and --insecure-no-auth are mutually exclusive".into()),
         _ => Ok(()),
     }
 }

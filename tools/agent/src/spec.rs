@@ -58,7 +58,8 @@ impl Spec {
         };
         let too_long = |value: &Value| value.to_string().len() > MAX_TEXT;
         if args.len() > MAX_LIST || variables.len() > MAX_LIST || variables.values().any(too_long) {
-            let text = format!("at most {MAX_LIST} args and variables, of {MAX_TEXT} bytes each");
+            let text =
+                format!("at most {MAX_LIST} args and {MAX_LIST} variables, each of at most {MAX_TEXT} bytes");
             return Err(ApiError::invalid(text));
         }
         let format = match object.get("format").and_then(Value::as_str) {

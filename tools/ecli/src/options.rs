@@ -240,11 +240,11 @@ pub struct Run {
     #[arg(long, value_name = "TIME", value_parser = duration, requires = "map")]
     pub interval: Option<Duration>,
 
-    /// When the file PROG changes, replace the running package by it while events flow; includes --reload
+    /// When the file PROG changes, replace the running package with it while events flow; includes --reload
     #[arg(long)]
     pub watch_package: bool,
 
-    /// On SIGHUP, read or download PROG again and replace the running package by it while events flow
+    /// On SIGHUP, read or download PROG again and replace the running package with it while events flow
     #[arg(long)]
     pub reload: bool,
 

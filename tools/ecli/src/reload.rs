@@ -1,4 +1,4 @@
-//! `--reload` and `--watch-package`: replaces the running package or WASM module by a new version of its file.
+//! `--reload` and `--watch-package`: replaces the running package or WASM module with a new version of its file.
 //!
 //! A thread of its own does this while the main thread shows events. A package is loaded by another process, the
 //! [`loader`](crate::loader). A WASM module loads its packages itself, so its threads keep privileges. A version that fails
@@ -207,7 +207,7 @@ impl Reload {
         matches!(&self.running, Running::Package(loader) if loader.is_lost())
     }
 
-    /// Reads the new version and replaces the running one by it. Returns a line about what has changed.
+    /// Reads the new version and replaces the running one with it. Returns a line about what has changed.
     fn replace(&mut self, cause: Cause) -> Result<String> {
         let new = self.read(cause)?;
         let name = without_password(self.options.prog().0).into_owned();

@@ -154,7 +154,7 @@ fn read_web(path: &Path, options: &Options) -> Result<Web, String> {
     let web = Web::read(path)?;
     match options.is_open && !web.users.is_empty() {
         true => {
-            Err(format!("{}: basic_auth_users and --insecure-no-auth exclude each other", path.display()))
+            Err(format!("{}: basic_auth_users and --insecure-no-auth are mutually exclusive", path.display()))
         }
         false => Ok(web),
     }

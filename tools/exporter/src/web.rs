@@ -132,7 +132,9 @@ impl Users {
                 return Err(format!("{about} has a cost above {MAX_COST}"));
             }
             if name.is_empty() || name.contains(':') {
-                return Err(format!("basic_auth_users: {name:?} is not the name of a user"));
+                return Err(format!(
+                    "basic_auth_users: {name:?} is not a valid user name; it must not be empty or contain ':'"
+                ));
             }
         }
         let random = || RandomState::new().hash_one(0);
@@ -210,7 +212,7 @@ mod tests {
             ("basic_auth_users: {me: secret}", "the hash of \"me\": "),
             (
                 "basic_auth_users: {'a:b': $2b$10$abcdefghijklmnopqrstuu5Lo0g67CiD3M4RpN1BmBb4Crp5w7dbK}",
-                "\"a:b\" is not the name of a user",
+                "\"a:b\" is not a valid user name",
             ),
             (
                 "basic_auth_users: {me: $2b$17$abcdefghijklmnopqrstuu5Lo0g67CiD3M4RpN1BmBb4Crp5w7dbK}",

@@ -1,6 +1,6 @@
 //! Waits until files change.
 //!
-//! Directories are watched rather than files, because editors replace files by new ones with the same name.
+//! Directories are watched rather than files, because editors replace files with new ones with the same name.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};

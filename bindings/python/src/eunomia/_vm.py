@@ -151,7 +151,7 @@ class VM:
         self._call(LIBRARY.eunomia_detach)
 
     def replace(self, data: bytes, flags: ReplaceFlag | None = None) -> dict[str, Any]:
-        """Replaces the running package by a new version while events flow, and returns the report as a dict.
+        """Replaces the running package with a new version while events flow, and returns the report as a dict.
 
         Events of the old version are still delivered, with their own types. Callable from any thread, even while
         another one polls. A failure changes nothing. eunomia.h has the keys of the report.

@@ -85,7 +85,7 @@ pub fn package(object: &Map<String, Value>) -> Result<Given> {
         [name] => (*name, given(name).unwrap_or(&Value::Null)),
         [] => return Err(ApiError::invalid(format_args!("one of {} is missing", PACKAGE.join(", ")))),
         [one, other, ..] => {
-            return Err(ApiError::invalid(format_args!("{one} and {other} exclude each other")));
+            return Err(ApiError::invalid(format_args!("{one} and {other} are mutually exclusive")));
         }
     };
     let signature = signature(object)?;

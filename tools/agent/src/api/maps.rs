@@ -65,7 +65,7 @@ impl Page {
         for (name, value) in input::query(request, &["after", "limit"])? {
             if name == "after" {
                 page.after = Some(bytes(value).ok_or_else(|| {
-                    let text = format!("after: {value:?} is not the member \"next\" of a page");
+                    let text = format!("after: expected the value of \"next\" of a page, found {value:?}");
                     ApiError::invalid(text)
                 })?);
             } else {

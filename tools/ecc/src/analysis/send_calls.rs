@@ -390,7 +390,7 @@ pub fn type_in_definition(dwarf: &Dwarf, map: TypeId, key: &str) -> Option<TypeI
     dwarf.pointee(Some(id))?
 }
 
-/// Replaces the arguments of function `index` by the values that a caller passes.
+/// Replaces the arguments of function `index` with the values that a caller passes.
 fn with_arguments(origins: &[Origin], index: usize, caller: usize, call: &Call) -> Option<Vec<Origin>> {
     let mut replaced = Vec::new();
     for origin in origins {

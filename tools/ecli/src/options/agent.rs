@@ -136,7 +136,7 @@ pub enum ClientCommand {
     /// Print the events of a task
     Log(Log),
 
-    /// Replace the program of a running task by a new version
+    /// Replace the program of a running task with a new version
     Update(Update),
 
     /// Print what a start would do: the kernel verifies the programs, and nothing is attached

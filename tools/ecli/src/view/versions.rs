@@ -1,4 +1,4 @@
-//! Adapts the output to replaces of the package: the records of each version are formatted by the types of that
+//! Adapts the output when the package is replaced: the records of each version are formatted by the types of that
 //! version.
 //!
 //! The library uses one `Type` for all equal types, so if a new version has the same types of records, the output

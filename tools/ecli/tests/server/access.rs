@@ -90,7 +90,9 @@ fn an_unsafe_server_is_not_started() {
     assert!(refused(&["-p", "0"]).contains("require a token with --tokens FILE"));
     assert!(refused(&["-a", "0.0.0.0", "--insecure-no-auth"]).contains("use a certificate (--tls-cert"));
     assert!(refused(&["-a", "192.0.2.1", "--tokens", &tokens]).contains("use a certificate (--tls-cert"));
-    assert!(refused(&["-p", "0", "--tokens", &tokens, "--insecure-no-auth"]).contains("exclude each other"));
+    assert!(
+        refused(&["-p", "0", "--tokens", &tokens, "--insecure-no-auth"]).contains("are mutually exclusive")
+    );
     assert!(refused(&["-p", "0", "--tokens", "/nonexistent"]).contains("/nonexistent: No such file"));
     std::fs::write(&tokens, "read abc\n").unwrap();
     assert!(

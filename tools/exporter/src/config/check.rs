@@ -217,7 +217,7 @@ fn check_keys(kind: Kind, metric: &Metric) -> Result<(), String> {
             (_, false) => format!("a {} without map", kind.word()),
         };
         return Err(match *key {
-            "scale" => "unit and scale exclude each other".into(),
+            "scale" => "unit and scale are mutually exclusive".into(),
             key => format!("{source} has no key {key:?}"),
         });
     }

@@ -214,9 +214,9 @@ impl Out {
     }
 
     fn map(&self, name: &str) -> Result<MapInfo, Problem> {
-        self.vm
-            .map_find(name)
-            .map_err(|_| plain(format!("the object has no map {name:?}, the name of the metric")))
+        self.vm.map_find(name).map_err(|_| {
+            plain(format!("the object has no map named {name:?}; the map must have the name of the metric"))
+        })
     }
 
     /// The value of a map: an integer, or a struct with one of 8 bytes.

@@ -252,7 +252,10 @@ fn what_the_exporter_does_not_have_is_refused() {
             "the labels have 8 bytes with their padding, and the key has 4",
         ),
         (with("size: 4", "size: 0"), "has no size"),
-        (with("array_calls", "no_calls"), "the object has no map \"no_calls_total\", the name of the metric"),
+        (
+            with("array_calls", "no_calls"),
+            "the object has no map named \"no_calls_total\"; the map must have the name of the metric",
+        ),
         (with("labels", "label"), "line 4, column 5: unknown field `label`"),
         (with("counters", "histograms"), "missing field `bucket_type`"),
         (
