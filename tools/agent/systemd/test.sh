@@ -81,8 +81,18 @@ kill -9 "$(main agent)"
 [ "$(ecli client list)" = "1 bootstrap Running" ]
 has_event 0
 [ "$loader" = "$(main loader)" ]
-ecli client stop 1
+# The programs also stay attached without the loader, and the next loader takes them over.
+pins=$(echo /sys/fs/bpf/eunomia/*/1/*)
+[ -d "$pins" ]
+kill -9 "$loader"
+until two=$(ecli client start --json -n two /opt/package.json); do sleep 0.1; done
+[ "$(ecli client list)" = "1 bootstrap Running
+$two two Running" ]
+[ "$loader" != "$(main loader)" ]
+[ "$pins" = "$(echo /sys/fs/bpf/eunomia/*/1/*)" ]
 systemctl stop eunomia-agent.socket eunomia-agent.service eunomia-loader.socket eunomia-loader.service
+# Nothing stays attached.
+[ -z "$(ls /sys/fs/bpf/eunomia)" ]
 echo passed
 END
 chmod +x "$root/opt/test"

@@ -159,6 +159,7 @@ impl Engine {
         };
         let readable = package::without_sampling(&data).map_err(|error| failed(&error.message()))?;
         let request = Request::Load {
+            recover: false,
             // The loader counts tasks from 1.
             task: id + 1,
             package: data.to_vec(),

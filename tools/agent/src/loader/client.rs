@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::exchange::{is_closed, request as exchange};
 use super::inherited::keep_from_children;
 use super::protocol::{Listed, Origin, PROTOCOL, Reply, Request};
+use super::survival::{folder_of, remove_all};
 use crate::error::{ApiError, Result};
 
 /// The time limit for the reply of the loader to a new server. The loader may still be loading something for the previous one.
@@ -258,8 +259,8 @@ impl Client {
     }
 }
 
-/// Ends the loader that listens on `path`, which detaches everything. Returns whether there was a loader. Works with every version
-/// of the loader.
+/// Ends the loader that listens on `path`, which detaches everything. Returns whether there was a loader, or something that one has
+/// pinned before it was killed. Works with every version of the loader.
 pub fn end(path: &Path) -> io::Result<bool> {
     let since = Instant::now();
     loop {
@@ -267,7 +268,7 @@ pub fn end(path: &Path) -> io::Result<bool> {
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
             {
-                return Ok(false);
+                return Ok(folder_of(path).is_some_and(|folder| remove_all(&folder)));
             }
             socket => socket?,
         };

@@ -180,8 +180,16 @@ impl Case<'_> {
         policy.check_targets(&Package::parse(package)?.meta, loaded)?;
         policy.check_memory(loaded.kernel_memory, others)?;
         limits.check_memory(loaded.kernel_memory)?;
-        Ok(loaded.programs.iter().any(|(program, _)| has_type_to_change(program))
-            || programs.iter().any(changes))
+        Ok(interferes(loaded, &programs))
+    }
+
+    /// Writes that a package which runs is taken over. Returns whether its programs can do more than observe.
+    pub fn note_recovered(&mut self, loaded: &LoadedCode) -> bool {
+        let programs = judge(loaded, &KernelTypes::default());
+        self.note_effects(&programs);
+        // It runs even if the line cannot be written.
+        let _ = self.write("taken over", false);
+        interferes(loaded, &programs)
     }
 
     /// Converts an error of the library. If the limit for kernel memory has caused it, the result names the rule that sets the limit.
@@ -235,6 +243,11 @@ const OBSERVING: [u32; 5] = [
 
 /// The effects of programs that only observe.
 const HARMLESS: [&str; 3] = ["reads memory of processes", "reads memory of the kernel", "shares pinned maps"];
+
+/// Whether programs can do more than observe, by their types, and by what they call and return.
+fn interferes(loaded: &LoadedCode, programs: &[Judged]) -> bool {
+    loaded.programs.iter().any(|(program, _)| has_type_to_change(program)) || programs.iter().any(changes)
+}
 
 /// Whether programs of this type may change what others do.
 fn has_type_to_change(program: &ProgInfo) -> bool {

@@ -18,6 +18,7 @@ pub mod privileges;
 pub mod protocol;
 mod running;
 mod service;
+mod survival;
 pub mod wire;
 
 use std::fmt::Display;

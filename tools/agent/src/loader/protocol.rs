@@ -47,8 +47,11 @@ pub enum Request {
         /// The newest protocol that it supports.
         highest: u64,
     },
-    /// Loads and attaches a package. The reply is [`Reply::Loaded`], with descriptors.
+    /// Loads and attaches a package, or takes over the programs that a loader which was killed has pinned. The reply is
+    /// [`Reply::Loaded`], with descriptors.
     Load {
+        /// Whether to take over a task that is [`Listed::is_pinned`]. `package` is then the one that runs.
+        recover: bool,
         /// The number of the task, chosen by the server.
         task: u64,
         /// The package.
@@ -227,8 +230,10 @@ pub struct Listed {
     pub replaced: u64,
     /// Whether a request has detached its programs.
     pub is_paused: bool,
-    /// Whether it is loaded. Otherwise it was unloaded because there was no server.
+    /// Whether it is loaded. Otherwise it was unloaded because there was no server, or it is pinned.
     pub is_loaded: bool,
+    /// Whether its programs run, and a loader that was killed has left them. [`Request::Load`] takes them over.
+    pub is_pinned: bool,
 }
 
 /// An error of the library.
@@ -275,8 +280,8 @@ impl Request {
             Request::Hello { lowest, highest } => {
                 out.number(0).number(MAGIC).number(*lowest).number(*highest)
             }
-            Request::Load { task, package, args, variables, wanted, alone, limits, origin } => {
-                out.number(1).number(*task).bytes(package);
+            Request::Load { recover, task, package, args, variables, wanted, alone, limits, origin } => {
+                out.number(if *recover { 21 } else { 1 }).number(*task).bytes(package);
                 settings(&mut out, args, variables);
                 out.text(wanted).number(alone.detach.map_or(2, u64::from)).number(alone.after);
                 limits.encode(&mut out);
@@ -318,7 +323,8 @@ impl Request {
         let mut input = Reader(bytes);
         let request = match (input.number()?, input.number()?) {
             (0, MAGIC) => Request::Hello { lowest: input.number()?, highest: input.number()? },
-            (1, task) => Request::Load {
+            (number @ (1 | 21), task) => Request::Load {
+                recover: number == 21,
                 task,
                 package: input.bytes()?.to_vec(),
                 args: input.list(Reader::text)?,
@@ -451,7 +457,7 @@ impl Listed {
             out.text(digest);
         })
         .number(self.replaced);
-        out.number(self.is_paused.into()).number(self.is_loaded.into());
+        out.number(self.is_paused.into()).number(self.is_loaded.into()).number(self.is_pinned.into());
     }
 
     fn decode(input: &mut Reader) -> Option<Listed> {
@@ -463,6 +469,7 @@ impl Listed {
             replaced: input.number()?,
             is_paused: input.flag()?,
             is_loaded: input.flag()?,
+            is_pinned: input.flag()?,
         })
     }
 }
@@ -473,6 +480,7 @@ mod tests {
 
     fn requests() -> Vec<Request> {
         let load = |detach| Request::Load {
+            recover: detach == Some(true),
             task: u64::MAX,
             package: b"{}".to_vec(),
             args: vec![String::new(), "-p".into()],
@@ -528,6 +536,7 @@ mod tests {
             replaced: 2,
             is_paused: true,
             is_loaded: false,
+            is_pinned: true,
         };
         vec![
             Reply::Hello { protocol: 1, process: 2, version: text() },

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eunomia::vm::{Exported, LoadedCode, Prepared, ReplaceOptions};
@@ -14,6 +15,7 @@ use super::pins::NewPins;
 use super::plan::plan;
 use super::protocol::{Alone, Failure, Listed, MAX_DESCRIPTORS, MAX_MESSAGE, Origin};
 use super::say;
+use super::survival::{self, TaskPins, Version};
 use crate::archive;
 use crate::limits::Limits;
 use crate::spec::digest;
@@ -30,15 +32,22 @@ type Result<T> = std::result::Result<T, Failure>;
 pub type Ask<'a> = dyn FnMut(Result<&Exported>) -> io::Result<bool> + 'a;
 /// The result of a switch: the report as JSON.
 pub type Report = Result<String>;
+/// The result of [`Tasks::switchable`].
+type Switchable<'a> =
+    (&'a mut Loaded, &'a mut String, &'a mut u64, Limits, (&'a Option<TaskPins>, &'a String));
 
-/// All tasks.
+/// All tasks, and the directory for their pins.
 #[derive(Default)]
-pub struct Tasks(pub(super) BTreeMap<u64, Running>);
+pub struct Tasks(pub(super) BTreeMap<u64, Running>, Option<PathBuf>);
 
 /// One task.
 pub(super) struct Running {
-    /// `None` if it was unloaded because there was no server.
+    /// `None` if it was unloaded because there was no server, or if it is pinned and not taken over yet.
     pub(super) loaded: Option<Loaded>,
+    /// The pins of an earlier loader, until they are taken over.
+    pinned: Option<PathBuf>,
+    /// Dropped after the package, whose own pins are then gone.
+    pins: Option<TaskPins>,
     /// The memory of the log that the server writes.
     pub(super) log: Option<OwnedFd>,
     /// The digest of the package that runs.
@@ -64,6 +73,8 @@ pub(super) struct Loaded {
     memory: u64,
     /// Whether its programs can drop, deny or rewrite something.
     pub(super) interferes: bool,
+    /// Whether an earlier loader has loaded it, so that it cannot be detached and attached again.
+    is_recovered: bool,
     pub(super) meter: Meter,
 }
 
@@ -73,6 +84,7 @@ struct Kept {
     exported: Exported,
     memory: u64,
     interferes: bool,
+    is_recovered: bool,
     /// The pins of the version that has replaced it.
     pins: NewPins,
 }
@@ -90,6 +102,18 @@ pub struct Load<'a> {
 }
 
 impl Tasks {
+    /// The tasks that an earlier loader has pinned in this directory.
+    pub fn found_in(folder: Option<PathBuf>) -> Tasks {
+        let entry = |(task, pins, version): (u64, TaskPins, Version)| {
+            let Version { path, digest, wanted, replaced } = version;
+            let (pins, pinned, limits) = (Some(pins), Some(path), Limits::default());
+            let (loaded, log, is_paused) = (None, None, false);
+            (task, Running { loaded, pinned, pins, log, digest, wanted, replaced, is_paused, limits })
+        };
+        let found = folder.as_deref().map(survival::find).unwrap_or_default();
+        Tasks(found.into_iter().map(entry).collect(), folder)
+    }
+
     /// Loads and attaches a package.
     pub fn load(&mut self, guard: &Guard, load: Load) -> Result<&Exported> {
         let held = self.0.get(&load.task);
@@ -102,21 +126,52 @@ impl Tasks {
         let mut case = guard.case("load", load.task, load.package, load.origin);
         let attached = attach(guard, &mut case, &load, others);
         let (vm, memory, interferes) = attached.map_err(|failure| case.refuse(failure))?;
-        let exported = sendable(vm.export()?.for_reader())?;
-        let (alone, old, kept, meter) = (load.alone, Vec::new(), None, Meter::default());
-        let loaded = Loaded { vm, exported, old, kept, alone, memory, interferes, meter };
-        let running = Running {
-            loaded: Some(loaded),
-            log: None,
-            digest: digest(load.package),
-            wanted: load.wanted,
-            replaced: 0,
-            is_paused: false,
-            limits: load.limits,
+        // What an earlier loader has pinned for this task goes with its entry.
+        drop(self.0.remove(&load.task));
+        let pins = self.1.as_ref().map(|folder| TaskPins::new(folder, load.task));
+        let loaded = Loaded::new(&load, (vm, memory, interferes), false)?;
+        let digest = digest(load.package);
+        if let (Some(pins), None) = (&pins, loaded.detaches_after()) {
+            pins.add((&digest, &load.wanted, 0), |path| loaded.vm.pin(path));
+        }
+        self.insert(guard, load, loaded, pins, digest, 0)
+    }
+
+    /// Takes over a task that an earlier loader has pinned. If this fails, its programs are detached.
+    pub fn recover(&mut self, guard: &Guard, load: Load) -> Result<&Exported> {
+        let others = self.memory_without(load.task);
+        let is_pinned = self.0.get(&load.task).is_some_and(|running| running.pinned.is_some());
+        let found = if is_pinned { self.0.remove(&load.task) } else { None };
+        let Some(Running { pinned: Some(path), pins, digest: pinned, wanted, replaced, .. }) = found else {
+            return Err(none(load.task));
         };
-        self.0.insert(load.task, running);
+        let digest = digest(load.package);
+        if (&digest, &load.wanted) != (&pinned, &wanted) {
+            return Err(Failure::new(Status::State, "another package or other arguments are pinned"));
+        }
+        let mut case = guard.case("recover", load.task, load.package, load.origin);
+        let recovered = take_over(guard, &mut case, &load, others, &path);
+        let loaded = Loaded::new(&load, recovered.map_err(|failure| case.refuse(failure))?, true)?;
+        self.insert(guard, load, loaded, pins, digest, replaced)
+    }
+
+    /// Adds a task, and returns its descriptors.
+    fn insert(
+        &mut self,
+        guard: &Guard,
+        load: Load,
+        loaded: Loaded,
+        pins: Option<TaskPins>,
+        digest: String,
+        replaced: u64,
+    ) -> Result<&Exported> {
+        let Load { task, wanted, limits, .. } = load;
+        let (loaded, pinned) = (Some(loaded), None);
+        let running =
+            Running { loaded, pinned, pins, log: None, digest, wanted, replaced, is_paused: false, limits };
+        self.0.insert(task, running);
         self.begin_metering(guard);
-        self.adopt(load.task, 0)
+        self.adopt(task, 0)
     }
 
     /// Prepares a new package, passes its descriptors to `ask`, and switches to it if `ask` returns true. Returns the report. If the
@@ -129,28 +184,34 @@ impl Tasks {
         ask: &mut Ask,
     ) -> io::Result<Option<Report>> {
         let others = self.memory_without(task);
-        let (loaded, current, replaced, limits) = match self.switchable(task) {
+        let (loaded, current, replaced, limits, (pins, wanted)) = match self.switchable(task) {
             Ok(found) => found,
             Err(failure) => return ask(Err(failure)).map(|_| None),
         };
-        let Loaded { vm, exported, old, kept, memory, interferes, .. } = loaded;
+        let alone = loaded.alone;
+        let Loaded { vm, exported, old, kept, memory, interferes, is_recovered, .. } = loaded;
         let mut case = guard.case("replace", task, package, origin);
         let prepared = prepare(vm, &mut case, (package, origin), (others, limits), keeps_old);
-        let new = match prepared.map_err(|failure| case.refuse(failure)) {
+        let mut new = match prepared.map_err(|failure| case.refuse(failure)) {
             Ok(Some(new)) => new,
             Ok(None) => return Ok(Some(Ok(UNCHANGED.to_owned()))),
             Err(failure) => return ask(Err(failure)).map(|_| None),
         };
+        let digest = digest(package);
+        if let (Some(pins), None) = (pins, detaches_after(alone, new.interferes)) {
+            pins.add((&digest, wanted, *replaced + 1), |path| new.prepared.pin(path));
+        }
         if !ask(Ok(&new.exported))? {
             return Ok(None);
         }
         let report = new.prepared.flip().map_err(Failure::from);
         if report.is_ok() {
             let version = Kept {
-                digest: std::mem::replace(current, digest(package)),
+                digest: std::mem::replace(current, digest),
                 exported: std::mem::replace(exported, new.exported),
                 memory: std::mem::replace(memory, new.memory),
                 interferes: std::mem::replace(interferes, new.interferes),
+                is_recovered: std::mem::take(is_recovered),
                 pins: new.pins,
             };
             *replaced += 1;
@@ -181,7 +242,7 @@ impl Tasks {
             Ok(found) => found,
             Err(failure) => return ask(Err(failure)).map(|_| None),
         };
-        let Loaded { vm, exported, old, kept, memory, interferes, .. } = loaded;
+        let Loaded { vm, exported, old, kept, memory, interferes, is_recovered, .. } = loaded;
         let is_wanted = ask(Ok(&version.exported));
         let report = match is_wanted {
             Ok(true) => vm.rollback().map_err(Failure::from),
@@ -198,19 +259,21 @@ impl Tasks {
                     std::mem::replace(exported, version.exported),
                 ));
                 (*memory, *interferes) = (version.memory, version.interferes);
+                *is_recovered = version.is_recovered;
             }
             Err(_) => *kept = Some(version),
         }
         Ok(Some(report.map(|report| report.to_json())))
     }
 
-    /// A task whose version may change: what is loaded, the digest of its package, how often it was replaced, and its limits.
-    fn switchable(&mut self, task: u64) -> Result<(&mut Loaded, &mut String, &mut u64, Limits)> {
-        let Running { loaded, digest, replaced, limits, .. } = find(&mut self.0, task)?;
+    /// A task whose version may change: what is loaded, the digest of its package, how often it was replaced, its limits, and
+    /// what its pins need.
+    fn switchable(&mut self, task: u64) -> Result<Switchable<'_>> {
+        let Running { loaded, digest, replaced, limits, pins, wanted, .. } = find(&mut self.0, task)?;
         let loaded = loaded.as_mut().ok_or_else(|| none(task))?;
         loaded.forget_read();
         loaded.resume();
-        Ok((loaded, digest, replaced, *limits))
+        Ok((loaded, digest, replaced, *limits, (pins, wanted)))
     }
 
     /// The descriptors of a package that runs, or of an earlier version.
@@ -226,10 +289,17 @@ impl Tasks {
         let running = find(&mut self.0, task)?;
         let loaded = running.loaded.as_mut().ok_or_else(|| none(task))?;
         loaded.resume();
-        if on {
-            loaded.vm.detach()?
-        } else {
-            loaded.vm.attach()?
+        match on {
+            // The programs of another process cannot be attached again.
+            _ if loaded.is_recovered => loaded.vm.suspend(on)?,
+            true => loaded.vm.detach()?,
+            false => {
+                loaded.vm.attach()?;
+                if let (Some(pins), None) = (&running.pins, loaded.detaches_after()) {
+                    let version = (&*running.digest, &*running.wanted, running.replaced);
+                    pins.add(version, |path| loaded.vm.pin(path));
+                }
+            }
         }
         running.is_paused = on;
         Ok(())
@@ -276,6 +346,7 @@ impl Tasks {
                 digest: running.digest.clone(),
                 wanted: running.wanted.clone(),
                 is_loaded: old.is_some(),
+                is_pinned: running.pinned.is_some(),
                 old: old.unwrap_or_default(),
                 replaced: running.replaced,
                 is_paused: running.is_paused,
@@ -300,9 +371,9 @@ impl Tasks {
         Ok(running.log.as_ref().map(AsFd::as_fd))
     }
 
-    /// Whether nothing is loaded.
+    /// Whether nothing is attached.
     pub fn is_idle(&self) -> bool {
-        self.0.values().all(|running| running.loaded.is_none())
+        self.0.values().all(|running| running.loaded.is_none() && running.pinned.is_none())
     }
 
     /// Closes the earlier versions whose events have been read. Returns whether any is left.
@@ -359,10 +430,16 @@ impl Kept {
 }
 
 impl Loaded {
+    /// A package that is attached, with its kernel memory and whether its programs interfere.
+    fn new(load: &Load, (vm, memory, interferes): (Vm, u64, bool), is_recovered: bool) -> Result<Loaded> {
+        let exported = sendable(vm.export()?.for_reader())?;
+        let (alone, old, kept, meter) = (load.alone, Vec::new(), None, Meter::default());
+        Ok(Loaded { vm, exported, old, kept, alone, memory, interferes, is_recovered, meter })
+    }
+
     /// The time without a server after which the package is unloaded.
     fn detaches_after(&self) -> Option<Duration> {
-        let detaches = self.alone.detach.unwrap_or(self.interferes);
-        detaches.then(|| Duration::from_secs(self.alone.after))
+        detaches_after(self.alone, self.interferes)
     }
 
     /// Closes earlier versions whose events have all been read.
@@ -371,6 +448,12 @@ impl Loaded {
             self.old.clear();
         }
     }
+}
+
+/// The time without a server after which programs are unloaded. Such programs are not pinned, because there may never be another
+/// loader.
+fn detaches_after(alone: Alone, interferes: bool) -> Option<Duration> {
+    alone.detach.unwrap_or(interferes).then(|| Duration::from_secs(alone.after))
 }
 
 fn find(tasks: &mut BTreeMap<u64, Running>, task: u64) -> Result<&mut Running> {
@@ -383,15 +466,11 @@ fn none(task: u64) -> Failure {
 
 /// Loads a package, judges it and attaches it. Returns it, its kernel memory, and whether it can do more than observe.
 fn attach(guard: &Guard, case: &mut Case, load: &Load, others: u64) -> Result<(Vm, u64, bool)> {
-    let Load { package, args, variables, origin, limits, .. } = load;
+    let Load { package, origin, limits, .. } = load;
     guard.check_limits(limits)?;
     case.admit(package, origin)?;
     let package = &*archive::open(package)?;
-    let log = |level: Level, line: &str| say(format_args!("{level:?}: {line}"));
-    let options = Options::new().log(log).skip_missing_hooks(true).replaceable(true);
-    let vm = Vm::new(options.max_kernel_memory(guard.policy().memory(others)?))?;
-    vm.open(package, Kind::Json)?;
-    configure(&vm, args, variables)?;
+    let vm = open(guard, package, load, others)?;
     let pins = NewPins::of(&vm)?;
     vm.load().map_err(|error| case.failed(error))?;
     let loaded = vm.loaded_code()?;
@@ -400,6 +479,33 @@ fn attach(guard: &Guard, case: &mut Case, load: &Load, others: u64) -> Result<(V
     vm.attach()?;
     pins.keep();
     Ok((vm, loaded.kernel_memory, interferes))
+}
+
+/// Takes over the programs of a package that an earlier loader has loaded and judged.
+fn take_over(
+    guard: &Guard,
+    case: &mut Case,
+    load: &Load,
+    others: u64,
+    path: &Path,
+) -> Result<(Vm, u64, bool)> {
+    let vm = open(guard, &archive::open(load.package)?, load, others)?;
+    vm.recover(path)?;
+    // It may have been throttled. This fails if its programs cannot be suspended.
+    let _ = vm.suspend(false);
+    let loaded = vm.loaded_code()?;
+    let interferes = case.note_recovered(&loaded);
+    Ok((vm, loaded.kernel_memory, interferes))
+}
+
+/// Opens a package with the settings of a request.
+fn open(guard: &Guard, package: &[u8], load: &Load, others: u64) -> Result<Vm> {
+    let log = |level: Level, line: &str| say(format_args!("{level:?}: {line}"));
+    let options = Options::new().log(log).skip_missing_hooks(true).replaceable(true);
+    let vm = Vm::new(options.max_kernel_memory(guard.policy().memory(others)?))?;
+    vm.open(package, Kind::Json)?;
+    configure(&vm, load.args, load.variables)?;
+    Ok(vm)
 }
 
 /// Applies the arguments and variables of a request.

@@ -15,6 +15,7 @@ use super::files::open_beneath;
 use super::guard::{Config, Guard};
 use super::protocol::{Failure, PROTOCOL, Reply, Request};
 use super::running::{Ask, Load, Report, Tasks};
+use super::survival::folder_of;
 use super::{channel, privileges, say};
 
 /// The time limit for a message that has begun to arrive, and for the decision about a prepared package.
@@ -25,7 +26,7 @@ const NEWCOMER: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Serves servers, one at a time, that connect to `listener`, a listening unix socket. Tasks keep running while no server is
-/// connected. Returns when a server requests it, or when no server is connected and no package is loaded.
+/// connected. Returns when a server requests it, on SIGTERM, or when no server is connected and no package is loaded.
 ///
 /// It drops the privileges of the calling thread only, so call it before another thread starts.
 pub fn serve(listener: OwnedFd, config: Config) -> io::Result<()> {
@@ -33,10 +34,18 @@ pub fn serve(listener: OwnedFd, config: Config) -> io::Result<()> {
     privileges::confine_loader().map_err(io::Error::other)?;
     let guard = Guard::open(config, statistics).map_err(io::Error::other)?;
     let listener = UnixListener::from(listener);
-    let mut loader = Loader { tasks: Tasks::default(), guard, server: None, alone_since: Instant::now() };
+    // Without a handler SIGTERM would leave pinned programs attached.
+    let (end, handler) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, handler)?;
+    let own = listener.local_addr()?;
+    let tasks = Tasks::found_in(own.as_pathname().and_then(folder_of));
+    let mut loader = Loader { tasks, end, guard, server: None, alone_since: Instant::now() };
     loop {
         let timeout = loader.timeout();
-        let (is_request, is_newcomer) = loader.wait(&listener, timeout)?;
+        let [is_end, is_newcomer, is_request] = loader.wait(&listener, timeout)?;
+        if is_end {
+            return Ok(());
+        }
         if is_request && loader.answer() == Next::End {
             return Ok(());
         }
@@ -49,6 +58,8 @@ pub fn serve(listener: OwnedFd, config: Config) -> io::Result<()> {
 
 struct Loader {
     tasks: Tasks,
+    /// Readable after SIGTERM.
+    end: UnixStream,
     guard: Guard,
     server: Option<Server>,
     /// The time when the last server ended. It is not used while there is a server.
@@ -84,9 +95,9 @@ impl Loader {
         [budgets, other].into_iter().flatten().min()
     }
 
-    /// Waits for a request of the server, or another server.
-    fn wait(&self, listener: &UnixListener, timeout: Option<Duration>) -> io::Result<(bool, bool)> {
-        let mut waiting = vec![PollFd::new(listener, PollFlags::IN)];
+    /// Waits for SIGTERM, another server, or a request of the server.
+    fn wait(&self, listener: &UnixListener, timeout: Option<Duration>) -> io::Result<[bool; 3]> {
+        let mut waiting = vec![PollFd::new(&self.end, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
         waiting.extend(self.server.as_ref().map(|server| PollFd::new(&server.socket, PollFlags::IN)));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut waiting, timeout.as_ref()) {
@@ -94,7 +105,7 @@ impl Loader {
             _ => {}
         }
         let is_ready = |index: usize| waiting.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        Ok((is_ready(1), is_ready(0)))
+        Ok([0, 1, 2].map(is_ready))
     }
 
     /// Accepts a server, unless there is one already.
@@ -162,10 +173,10 @@ impl Server {
             }
             Request::Usage => send(&self.socket, &Reply::Text(tasks.usage()), &[guard.changes()])?,
             Request::Adopt { task, age } => self.loaded(tasks.adopt(task, age))?,
-            Request::Load { task, package, args, variables, wanted, alone, limits, origin } => {
+            Request::Load { recover, task, package, args, variables, wanted, alone, limits, origin } => {
                 let (package, args, variables, origin) = (&package, &args, &variables, &origin);
                 let load = Load { task, package, args, variables, wanted, alone, limits, origin };
-                self.loaded(tasks.load(guard, load))?;
+                self.loaded(if recover { tasks.recover(guard, load) } else { tasks.load(guard, load) })?;
             }
             Request::Sink { path, rotate } => {
                 let file = open_beneath(Path::new(&path), guard.policy().sink_folders(), rotate);

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use eunomia::vm::Exported;
+use eunomia::vm::{Exported, FdRole};
 use eunomia::{Level, Options, Vm};
 
 use super::{Numbers, Tasks, no_log};
@@ -16,8 +16,27 @@ use crate::task::Task;
 impl Tasks {
     /// Loads and attaches a package, and reads its events.
     pub(super) fn attach(&self, task: &Task, package: &[u8], numbers: &mut Numbers) -> Result<()> {
+        let exported = self.loader.load(&self.request(task, package, false))?;
+        self.read_events(task, package, exported, numbers).inspect_err(|_| {
+            // The error of the import is reported, not that of the unload.
+            let _ = self.loader.run(&Request::Unload { task: task.id });
+        })
+    }
+
+    /// Makes the loader take over the programs of a package that an earlier loader has left attached, and reads their events.
+    pub(super) fn recover(&self, task: &Task, package: &[u8], numbers: &mut Numbers) -> Result<()> {
+        let exported = self.loader.load(&self.request(task, package, true))?;
+        // Nobody could write to a perf buffer in the meantime.
+        if exported.items().any(|(role, _)| matches!(role, FdRole::PerfEvent { .. })) {
+            note_gap(task);
+        }
+        self.read_events(task, package, exported, numbers)
+    }
+
+    fn request(&self, task: &Task, package: &[u8], recover: bool) -> Request {
         let variables = task.spec.variables.iter().map(|(name, value)| (name.clone(), value.to_string()));
-        let request = Request::Load {
+        Request::Load {
+            recover,
             task: task.id,
             package: package.to_vec(),
             args: task.spec.args.clone(),
@@ -26,12 +45,7 @@ impl Tasks {
             alone: Alone { detach: task.spec.detaches_alone, after: self.detach_after },
             limits: task.spec.limits,
             origin: task.with(|current| current.origin.clone()),
-        };
-        let exported = self.loader.load(&request)?;
-        self.read_events(task, package, exported, numbers).inspect_err(|_| {
-            // The error of the import is reported, not that of the unload.
-            let _ = self.loader.run(&Request::Unload { task: task.id });
-        })
+        }
     }
 
     /// Reads the events of a package that is loaded.

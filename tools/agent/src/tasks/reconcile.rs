@@ -107,9 +107,9 @@ impl Tasks {
         }
         self.stop_reading(task);
         if let Some(found) = &found {
-            let adopted = match found.is_loaded && found.wanted == task.spec.identity() {
-                true => self.adopt(task, found, numbers),
-                false => Err(ApiError::invalid("it is not loaded, or it is loaded with other arguments")),
+            let adopted = match found.wanted == task.spec.identity() {
+                true if found.is_loaded || found.is_pinned => self.adopt(task, found, numbers),
+                _ => Err(ApiError::invalid("it is not loaded, or it is loaded with other arguments")),
             };
             match adopted {
                 Err(error) if !error.is_loader_lost() => {
@@ -124,7 +124,7 @@ impl Tasks {
         self.start_again(task, numbers)
     }
 
-    /// Reads the events of a task that the loader runs.
+    /// Reads the events of a task that the loader runs, or that an earlier loader has left attached.
     fn adopt(&self, task: &Task, found: &Listed, numbers: &mut Numbers) -> Result<()> {
         let failed = |why: String| ApiError::invalid(why);
         let package = self.state.package(&found.digest).map_err(failed)?;
@@ -133,8 +133,12 @@ impl Tasks {
             let exported = self.loader.load(&Request::Adopt { task: task.id, age })?;
             self.read_last(task, &package, exported, numbers)?;
         }
-        let exported = self.loader.load(&Request::Adopt { task: task.id, age: 0 })?;
-        self.read_events(task, &package, exported, numbers)?;
+        if found.is_pinned {
+            self.recover(task, &package, numbers)?;
+        } else {
+            let exported = self.loader.load(&Request::Adopt { task: task.id, age: 0 })?;
+            self.read_events(task, &package, exported, numbers)?;
+        }
         let was = task.with(|current| {
             current.replaced = found.replaced;
             std::mem::replace(&mut current.digest, found.digest.clone())

@@ -53,6 +53,7 @@ impl Loader {
     pub fn load(&self, package: &[u8]) -> Result<Exported> {
         let _turn = self.turn();
         exported(self.request(&Request::Load {
+            recover: false,
             task: TASK,
             package: sendable(package)?,
             args: Vec::new(),

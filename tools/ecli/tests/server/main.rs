@@ -7,6 +7,9 @@ mod support;
 #[path = "../../../../tests/support/cgroup.rs"]
 mod cgroup;
 
+#[path = "../../../../tests/support/probe.rs"]
+mod probe;
+
 mod access;
 mod bad_input;
 mod bounds;

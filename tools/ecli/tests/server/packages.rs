@@ -43,6 +43,7 @@ impl Loader {
         let alone = Alone { detach: None, after: 1 };
         let (args, variables, wanted) = (Vec::new(), Vec::new(), String::new());
         let request = Request::Load {
+            recover: false,
             task,
             package: package.to_vec(),
             args,

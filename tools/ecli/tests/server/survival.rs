@@ -183,40 +183,166 @@ fn no_event_is_lost_when_the_server_is_killed_while_a_version_is_replaced() {
     events.check(&server, load, counter);
 }
 
+/// The pins of a task: the directories of its versions.
+fn pins(server: &Server, task: &str) -> Vec<std::path::PathBuf> {
+    let socket = fs::canonicalize(server.path("loader.sock")).expect("the socket of the loader");
+    let loader = support::sha256(socket.as_os_str().as_encoded_bytes());
+    let folder = Path::new("/sys/fs/bpf/eunomia").join(&loader[..16]).join(task);
+    fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").path()).collect()
+}
+
+/// Kills the loader, and waits until the next one runs the tasks.
+fn kill_loader(server: &Server) {
+    const REPORT: &str = "server: there is another loader, which runs the tasks again\n";
+    let count = || server.log().matches(REPORT).count();
+    let (loader, before) = (server.loader(), count());
+    kill(loader);
+    wait_for("the report", || count() > before);
+    assert_ne!(server.loader(), loader);
+}
+
+/// A package on the USDT probe of this executable.
+fn usdt() -> (tempfile::TempDir, String) {
+    crate::probe::beat(0);
+    let own = std::env::current_exe().expect("a test knows where it is");
+    let folder = support::compile(&format!(
+        r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/usdt.bpf.h>
+char LICENSE[] SEC("license") = "GPL";
+struct event {{ unsigned int pid; }};
+struct {{ __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); }} events SEC(".maps");
+SEC("usdt/{}:eunomia:beat")
+int BPF_USDT(on_beat)
+{{
+    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (!event)
+        return 0;
+    event->pid = bpf_get_current_pid_tgid() >> 32;
+    bpf_ringbuf_submit(event, 0);
+    return 0;
+}}
+"#,
+        own.display()
+    ));
+    let path = folder.path().join("package.json").to_str().expect("UTF-8").to_owned();
+    (folder, path)
+}
+
 #[test]
-fn a_killed_loader_is_followed_by_one_that_runs_the_same() {
+fn a_killed_loader_is_followed_by_one_that_takes_its_programs_over() {
+    needs_root!();
+    let mut server = Server::start(&[]);
+    let packages = [1, 2].map(|version| counted_of(version, "load-pins"));
+    server.ok(&["start", "-j", "-n", "one", &packages[0], "--extra", "3"]);
+    let load = Load::start("load-pins");
+    let mut events = Events::default();
+    for round in 0..kills() {
+        if round == 1 {
+            server.ok(&["update", "1", &packages[1]]);
+        }
+        let (before, kept) = (pins(&server, "1"), links(server.loader()));
+        assert_eq!((before.len(), kept.len()), (1, 1));
+        kill_loader(&server);
+        wait_for("the links", || links(server.loader()) == kept);
+        assert_eq!(pins(&server, "1"), before, "nothing was attached again");
+        let count = events.follow(&server, &load, counter);
+        wait_for("events", || events.follow(&server, &load, counter) > count + 20);
+    }
+    events.check(&server, load, counter);
+    assert!(events.lines.iter().all(|line| line["event"]["extra"] == 3), "with the arguments of the start");
+    assert!(events.lines.iter().any(|line| line["event"]["version"] == 2));
+    // What was taken over can be paused and updated.
+    let read = events.lines.len();
+    server.ok(&["pause", "1"]);
+    assert_eq!(pins(&server, "1").len(), 1, "it is suspended");
+    Marker::new().run("load-pins");
+    server.ok(&["resume", "1"]);
+    server.ok(&["update", "1", &packages[0]]);
+    Marker::new().run("load-pins");
+    wait_for("an event", || {
+        events.read(&server);
+        events.lines.len() > read
+    });
+    let new = &events.lines[read..];
+    assert!(new.len() == 1 && new[0]["event"]["version"] == 1, "{new:?}");
+    server.ok(&["stop", "1"]);
+    assert_eq!(pins(&server, "1").len(), 0);
+    support::signal(&server.child, Signal::INT);
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_pinned_is_loaded_again_after_the_end_of_the_loader() {
+    needs_root!();
+    let server = Server::start(&[]);
+    let (_folder, path) = usdt();
+    server.ok(&["start", "-j", "-n", "usdt", &path]);
+    let pid = std::process::id().to_string();
+    server.ok(&["start", "-j", "-n", "perf", &package("opensnoop"), "--pid", &pid, "--failed"]);
+    let path = counted(1);
+    server.ok(&["start", "-j", "-n", "detached", "--on-agent-death", "detach", &path]);
+    server.ok(&["start", "-j", "-n", "paused", &path]);
+    server.ok(&["pause", "4"]);
+    assert_eq!(["1", "2", "3", "4"].map(|task| pins(&server, task).len()), [0, 1, 0, 0]);
+    let why = "loader: if the loader is killed, this task is detached and loaded again: ";
+    assert!(server.log().contains(why) && server.log().contains("on_beat"), "{}", server.log());
+    let has = |task: &str, is: &dyn Fn(&Value) -> bool| {
+        let path = format!("/v1/tasks/{task}/events?follow=false");
+        let text = server.request("GET", &path, &Value::Null).1;
+        let mut lines = text.as_str().unwrap_or_default().lines();
+        lines.any(|line| is(&serde_json::from_str(line).expect("JSON")))
+    };
+    let open = |name: &str| assert!(File::open(format!("/nonexistent/{name}")).is_err());
+    open("before");
+    wait_for("an event", || has("2", &|line| line["event"]["fname"] == "/nonexistent/before"));
+    Marker::new().run("marker");
+    wait_for("an event", || has("3", &|line| line["event"]["comm"] == "marker"));
+    let kept = pins(&server, "2");
+    kill_loader(&server);
+    // The number of events that were lost is not known.
+    let is_gap = |line: &Value| line["by"] == "loader" && line["lost"].is_null();
+    wait_for("both tasks", || has("2", &is_gap) && has("3", &is_gap));
+    assert_eq!(pins(&server, "2"), kept);
+    open("after");
+    wait_for("an event", || has("2", &|line| line["event"]["fname"] == "/nonexistent/after"));
+    let tasks = "1 usdt Running\n2 perf Running\n3 detached Running\n4 paused Paused\n";
+    assert_eq!(server.ok(&["list"]), tasks);
+}
+
+#[test]
+fn a_terminated_loader_leaves_nothing_and_uninstall_removes_pins() {
     needs_root!();
     let server = Server::start(&[]);
     let path = counted(1);
-    server.ok(&["start", "-j", "-n", "one", &path, "--extra", "3"]);
-    server.ok(&["start", "-n", "two", &package("bootstrap")]);
-    server.ok(&["pause", "2"]);
-    Marker::new().run("marker-before");
-    let has =
-        |name: &str| server.events("1").iter().any(|event| event["comm"] == name && event["extra"] == 3);
-    wait_for("the first marker", || has("marker-before"));
-    let mut events = Events::default();
-    events.read(&server);
+    server.ok(&["start", "-j", &path]);
+    assert_eq!(pins(&server, "1").len(), 1);
+    let (loader, folder) = (server.loader(), server.kill());
+    let process = Pid::from_raw(i32::try_from(loader).expect("a process")).expect("a process");
+    kill_process(process, Signal::TERM).expect("it runs");
+    wait_for("the end of the loader", || !Path::new(&format!("/proc/{loader}/exe")).exists());
+    let server = Server::start_in(folder, &[]);
+    assert_eq!(server.ok(&["list"]), "1 test Running\n");
+    let pinned = pins(&server, "1");
     let loader = server.loader();
+    let keeper = parent(loader);
+    let folder = server.kill();
+    kill(keeper);
     kill(loader);
-    wait_for("the report", || {
-        server.log().contains("server: there is another loader, which runs the tasks again\n")
-    });
-    // Changes wait until all tasks run again.
-    server.ok(&["resume", "2"]);
-    server.ok(&["pause", "2"]);
-    assert_eq!(server.ok(&["list"]), "1 one Running\n2 two Paused\n");
-    assert_ne!(server.loader(), loader);
-    Marker::new().run("marker-after");
-    wait_for("the second marker", || has("marker-after"));
-    let read = events.lines.len();
-    events.read(&server);
-    let new = &events.lines[read..];
-    assert!(
-        new.iter().any(|line| line["lost"].is_null() && line["by"] == "loader"),
-        "it is not known what was lost: {new:?}"
-    );
-    assert!(new.iter().any(|line| line["event"]["comm"] == "marker-after"), "with the same cursor");
+    wait_for("the end of the loader", || !Path::new(&format!("/proc/{loader}/exe")).exists());
+    assert!(pinned.len() == 1 && pinned[0].exists(), "nobody has removed the pins");
+    let paths = ["socket", "state"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let uninstall = || run(&["server", "--uninstall", "--socket", &paths[0], "--state", &paths[1]]);
+    assert_eq!(uninstall().out, "everything is detached\n");
+    assert!(!pinned[0].exists());
+    assert_eq!(uninstall().out, "nothing is attached\n");
+}
+
+/// The parent of a process.
+fn parent(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok()).expect("a parent")
 }
 
 /// Not a test of its own: the next test runs this one in another process, and kills that process.
@@ -245,10 +371,7 @@ fn a_killed_test_leaves_nothing_running_and_a_loader_gets_no_foreign_descriptors
     let lines = BufReader::new(test.stdout.take().unwrap()).lines().map_while(Result::ok);
     let loader: u32 =
         lines.filter_map(|line| line.strip_prefix("loader ")?.parse().ok()).next().expect("a loader");
-    let keeper: u32 = {
-        let status = fs::read_to_string(format!("/proc/{loader}/status")).unwrap();
-        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok()).unwrap()
-    };
+    let keeper = parent(loader);
     let has_foreign = |pid: u32| {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
         files.filter_map(|file| fs::read_link(file.path()).ok()).any(|name| name == foreign_name)
