@@ -43,7 +43,12 @@ static __always_inline int handle(u32 index)
     struct event event = {{ .version = {version} }};
     if (!counter)
         return 0;
+#ifdef BEFORE_5_12 // The kernel cannot return the old value.
+    event.number = *counter;
+    __sync_fetch_and_add(counter, 1);
+#else
     event.number = __sync_fetch_and_add(counter, 1);
+#endif
     __sync_fetch_and_add(&total, 1);
     if (index == 0)
         bpf_ringbuf_output(&events, &event, sizeof(event), 0);
@@ -495,7 +500,8 @@ const HOOKS: [(&str, &str, (u32, u32)); 4] = [
 fn pack_pinned_hooks() {
     for (hook, programs, _) in HOOKS {
         let path = support::packed(&format!("pins-{hook}"));
-        std::fs::write(&path, support::package(&source(1, programs))).expect("the package is written");
+        let source = "#define BEFORE_5_12\n".to_owned() + &source(1, programs);
+        std::fs::write(&path, support::package(&source)).expect("the package is written");
         println!("pack {}", path.display());
     }
 }
