@@ -31,5 +31,5 @@ done
 
 # lsm=bpf: Debian's kernels support BPF LSM programs, but do not call them without this option. TCG, because nested
 # virtualization is rarely available; -cpu max for the instructions that the JIT uses.
-timeout "${VM_TIMEOUT:-600}" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -smp 2 -nodefaults -no-reboot \
+timeout "${VM_TIMEOUT:-600}" qemu-system-x86_64 -accel "${VM_ACCEL:-tcg}" -cpu max -m 1024 -smp 2 -nodefaults -no-reboot \
     -display none -serial stdio -kernel "$image" -initrd "$work/initrd" -append "console=ttyS0 panic=-1 quiet lsm=bpf" </dev/null | sed -u 's/\r$//'
